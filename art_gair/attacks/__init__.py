@@ -1,0 +1,1 @@
+"""The inner maximisation: attacks that return adversarial examples and kappa."""

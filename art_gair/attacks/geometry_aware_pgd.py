@@ -1,0 +1,193 @@
+"""ART's door to the attack: numpy in, adversarial examples and kappa out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
+from art.estimators.classification import PyTorchClassifier
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import trange
+
+from art_gair.attacks.losses import LOSSES
+from art_gair.attacks.norms import norm_of
+from art_gair.attacks.pgd import PGD
+from art_gair.checks import require_int
+from art_gair.classifier import TensorClassifier
+
+Perturb = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor]"]
+
+
+class GeometryAwarePGD(EvasionAttack):
+    """PGD that also returns kappa, how many of its looks at the iterate still found the true class.
+
+    Before each of the `max_iter` steps kappa grows by 1 if the iterate is still classified as y (GA-PGD, Alg. 1 of
+    Zhang et al., ICLR 2021, arXiv 2010.01736), so kappa runs from 0, fooled from the start, to `max_iter`, never
+    fooled at a look; the final iterate is not looked at. Points with a small kappa lie near the decision boundary.
+
+    The model is attacked in eval mode; its parameters, gradients, buffers and train/eval flags are left as they were.
+    Random starts come from torch's generator: `torch.manual_seed` makes a call repeatable.
+
+    :param estimator: an ART PyTorchClassifier with PyTorch preprocessing only.
+    :param norm: norm of the ball: np.inf, "inf", 2 or 1.
+    :param eps: radius of the ball in units of x, a scalar or an array broadcastable against x; for the norms 1 and 2 it
+        may differ between samples but not between the features of one.
+    :param eps_step: length of a step in units of x, a scalar or an array broadcastable against x.
+    :param max_iter: K, the number of steps, at least 1.
+    :param num_random_init: 0 starts at x (loss "kl", which is flat there, at x + 0.001 N(0, 1) as TRADES does); R >= 1
+        starts R times at a random point of the ball, a sample keeps its first success and its least kappa.
+    :param batch_size: samples attacked at once.
+    :param loss: what is maximised: "ce" the cross entropy, "margin" the best other logit less the true one, "kl" the
+        divergence KL(f(x) || f(x_adv)).
+    :param verbose: show a progress bar over the batches.
+    :raises EstimatorError: if the estimator is no PyTorchClassifier.
+    :raises NotImplementedError: if the estimator has numpy preprocessing.
+    :raises TypeError, ValueError: if an argument is of the wrong type or out of range, by its name.
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        *("norm", "eps", "eps_step", "max_iter", "num_random_init", "batch_size", "loss", "verbose"),
+    ]
+    _estimator_requirements = (PyTorchClassifier,)
+
+    def __init__(
+        self,
+        estimator: PyTorchClassifier,
+        norm: float | str = np.inf,
+        eps: float | NDArray[Any] = 8 / 255,
+        eps_step: float | NDArray[Any] = 2 / 255,
+        max_iter: int = 10,
+        num_random_init: int = 1,
+        batch_size: int = 128,
+        loss: str = "ce",
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(estimator=estimator)
+        TensorClassifier(estimator)  # refuses what cannot be attacked, before any work
+        self.norm = norm
+        self.eps = eps
+        self.eps_step = eps_step
+        self.max_iter = max_iter
+        self.num_random_init = num_random_init
+        self.batch_size = batch_size
+        self.loss = loss
+        self.verbose = verbose
+        self._check_params()
+
+    def generate(self, x: Any, y: Any = None, mask: Any = None) -> NDArray[np.float32]:
+        """Return adversarial examples, as every ART attack does; arguments as for `generate_with_kappa`.
+
+        :return: float32, the shape of x.
+        """
+        return self.generate_with_kappa(x, y, mask)[0]
+
+    def generate_with_kappa(
+        self, x: Any, y: Any = None, mask: Any = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Attack each sample and count kappa.
+
+        :param x: samples (n, *input_shape) inside the classifier's clip_values.
+        :param y: true classes, indices (n,) or one-hot (n, nb_classes). None takes the model's own predictions, ART's
+            rule against label leaking.
+        :param mask: bool or non-negative array broadcastable against x; features where it is zero are not perturbed.
+        :return: adversarial examples, float32, the shape of x, and kappa, int64 (n,), 0..max_iter, both in x's order.
+        :raises TypeError, ValueError: if x, y or mask is unusable, by its name.
+        """
+        classifier = TensorClassifier(self.estimator)
+        inputs = classifier.inputs(x)
+        labels = None if y is None else classifier.labels(y, len(inputs))
+        free = None if mask is None else _mask(mask, inputs.shape)
+        eps, eps_step = self._radii(inputs.shape)
+        pgd, device, n = self._pgd(classifier), classifier.device, len(inputs)
+        x_adv = torch.empty(inputs.shape, dtype=torch.float32)
+        kappa = torch.empty(n, dtype=torch.int64)
+        with classifier.evaluating():
+            for start in trange(0, n, self.batch_size, desc=type(self).__name__, leave=False, disable=not self.verbose):
+                rows = slice(start, start + self.batch_size)
+                batch = inputs[rows].to(device, torch.float32)
+                with torch.no_grad():
+                    true = classifier.logits(batch).argmax(dim=1) if labels is None else labels[rows].to(device)
+                own_eps, own_step = _rows(eps, rows, inputs.shape), _rows(eps_step, rows, inputs.shape)
+                own_mask = None if free is None else _rows(free, rows, inputs.shape).to(device)
+                x_adv[rows], kappa[rows] = pgd(classifier.logits, batch, true, own_eps, own_step, own_mask)
+        return x_adv.numpy(), kappa.numpy()
+
+    def on_batches(self, classifier: TensorClassifier) -> Perturb:
+        """Return the attack as training uses it: tensors of a batch on the device in, x_adv and kappa out.
+
+        :raises ValueError: if eps or eps_step belongs to the samples of one array, which batches do not keep together.
+        """
+        pgd = self._pgd(classifier)
+        eps, eps_step = (r.to(classifier.device) for r in self._radii((1, *(s or 1 for s in classifier.input_shape))))
+
+        def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            with classifier.evaluating():
+                return pgd(classifier.logits, x, labels, eps, eps_step)
+
+        return perturb
+
+    def _pgd(self, classifier: TensorClassifier) -> PGD:
+        return PGD(norm_of(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
+
+    def _radii(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Eps and eps_step as tensors that broadcast against inputs of this shape."""
+        eps, eps_step = _broadcastable(self.eps, "eps", shape), _broadcastable(self.eps_step, "eps_step", shape)
+        if self.norm in (np.inf, "inf") or eps.ndim == 0:
+            return eps, eps_step
+        rows = eps.expand(len(eps) if eps.ndim == len(shape) else 1, *shape[1:]).flatten(1)
+        if (rows != rows[:, :1]).any():
+            raise ValueError(f"eps differs between the features of a sample; expected one value for norm {self.norm}.")
+        return rows[:, 0].view(-1, *[1] * (len(shape) - 1)), eps_step
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        norm_of(self.norm)
+        for value, name in ((self.eps, "eps"), (self.eps_step, "eps_step")):
+            _require_positive(value, name)
+        require_int(self.max_iter, "max_iter", at_least=1)
+        require_int(self.num_random_init, "num_random_init", at_least=0)
+        require_int(self.batch_size, "batch_size", at_least=1)
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(map(repr, LOSSES))}.")
+        if not isinstance(self.verbose, bool):
+            raise TypeError(f"verbose is {self.verbose!r}; expected True or False.")
+
+
+def _require_positive(value: Any, name: str) -> None:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf" or array.size == 0:
+        raise TypeError(f"{name} is {value!r}; expected a positive number or an array of them, in units of x.")
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        raise ValueError(f"{name} is {value!r}; expected positive and finite, in units of x.")
+
+
+def _broadcastable(value: Any, name: str, shape: Sequence[int]) -> Tensor:
+    tensor = torch.as_tensor(np.asarray(value, dtype=np.float32))
+    _require_fit(tensor.shape, name, shape)
+    return tensor
+
+
+def _mask(value: Any, shape: Sequence[int]) -> Tensor:
+    """The mask as ART reads it: zero or False keeps a feature, everything else frees it."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or not (array >= 0).all():
+        raise ValueError(f"mask of dtype {array.dtype} is unusable; expected bool or non-negative numbers.")
+    _require_fit(array.shape, "mask", shape)
+    return torch.as_tensor(array != 0)
+
+
+def _require_fit(shape: Sequence[int], name: str, target: Sequence[int]) -> None:
+    """Raise ValueError unless an array of this shape broadcasts against the target without enlarging it."""
+    trailing = tuple(target)[len(target) - len(shape) :] if len(shape) <= len(target) else ()
+    if len(shape) > len(target) or any(s not in (1, t) for s, t in zip(shape, trailing, strict=True)):
+        raise ValueError(f"{name} has shape {tuple(shape)}, which does not broadcast to {tuple(target)}.")
+
+
+def _rows(value: Tensor, rows: slice, shape: Sequence[int]) -> Tensor:
+    """Take the batch's rows where value has one for each sample."""
+    return value[rows] if value.ndim == len(shape) and len(value) == shape[0] else value

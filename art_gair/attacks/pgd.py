@@ -1,0 +1,121 @@
+"""Geometry-aware PGD on tensors: one loop for every norm, loss and number of restarts; it counts kappa."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from art_gair.attacks.losses import LOSSES, AttackLoss, kl
+from art_gair.attacks.norms import Norm
+from art_gair.classifier import Box
+
+Model = Callable[[Tensor], Tensor]
+
+KL_START_STD = 0.001
+"""Standard deviation of TRADES' Gaussian start, in input units."""
+
+
+@dataclass(frozen=True)
+class PGD:
+    """GA-PGD (Zhang et al., ICLR 2021, Alg. 1) as a function of tensors; every setting is checked at ART's door.
+
+    :param norm: the norm of the ball.
+    :param loss: "ce", "margin" or "kl".
+    :param max_iter: K, the number of steps and so of looks at the iterate.
+    :param num_random_init: 0 starts at x; R >= 1 runs R times from uniform points of the ball.
+    :param box: the valid inputs, or None.
+    """
+
+    norm: Norm
+    loss: str
+    max_iter: int
+    num_random_init: int
+    box: Box | None
+
+    def __call__(
+        self, model: Model, x: Tensor, labels: Tensor, eps: Tensor, eps_step: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attack a batch. A sample keeps its first success over the restarts; its kappa is the least over them.
+
+        :param model: maps a batch to logits (n, nb_classes); in eval mode, its parameters are left alone.
+        :param x: inputs, floating point (n, *shape); never written to.
+        :param labels: classes, int64 (n,).
+        :param eps: radius of the ball, broadcastable against x.
+        :param eps_step: length of a step, broadcastable against x.
+        :param mask: bool, broadcastable against x; features where it is False keep their value.
+        :return: adversarial examples like x, and kappa, int64 (n,), 0..max_iter.
+        """
+        x, eps, eps_step = x.detach(), eps.to(x), eps_step.to(x)
+        with torch.no_grad():
+            clean_logits = model(x) if LOSSES[self.loss] is kl else None
+        best, kappa = self._run(model, x, labels, eps, eps_step, mask, clean_logits)
+        for _ in range(self.num_random_init - 1):
+            with torch.no_grad():
+                fooled = model(best).argmax(dim=1) != labels
+            x_adv, looks = self._run(model, x, labels, eps, eps_step, mask, clean_logits)
+            best = torch.where(fooled.view(-1, *[1] * (x.ndim - 1)), best, x_adv)
+            kappa = torch.minimum(kappa, looks)
+        return best, kappa
+
+    def _run(
+        self,
+        model: Model,
+        x: Tensor,
+        labels: Tensor,
+        eps: Tensor,
+        eps_step: Tensor,
+        mask: Tensor | None,
+        clean_logits: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """One start and K steps: before each step look whether the iterate is still classified as y."""
+        x_adv = self._move(x, x, self._start(x, eps), eps, mask)
+        kappa = torch.zeros_like(labels)
+        for _ in range(self.max_iter):
+            logits, grad = input_gradient(model, x_adv, labels, LOSSES[self.loss], clean_logits)
+            kappa += logits.argmax(dim=1) == labels
+            step = eps_step * self.norm.direction(_masked(grad, mask), x_adv, self.box)
+            x_adv = self._move(x, x_adv, step, eps, mask)
+        return x_adv, kappa
+
+    def _start(self, x: Tensor, eps: Tensor) -> Tensor:
+        """Return the first perturbation: none, uniform in the ball, or TRADES' small noise where KL would not move."""
+        if self.num_random_init > 0:
+            return self.norm.sample(x, eps)
+        if LOSSES[self.loss] is kl:
+            return KL_START_STD * torch.randn_like(x)
+        return torch.zeros_like(x)
+
+    def _move(self, x: Tensor, x_adv: Tensor, step: Tensor, eps: Tensor, mask: Tensor | None) -> Tensor:
+        """Take the step, then return to the box and to the ball around x.
+
+        The projection only shrinks the perturbation, feature by feature, so a point in the box stays in it but for
+        rounding, which the last clip takes care of.
+        """
+        clip = self.box.clip if self.box is not None else _identity
+        return clip(x + self.norm.project(clip(x_adv + _masked(step, mask)) - x, eps))
+
+
+def input_gradient(
+    model: Model, x: Tensor, labels: Tensor, loss: AttackLoss, clean_logits: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One forward and one backward pass, to the input alone: logits (n, nb_classes) and the gradient, like x.
+
+    The losses of the batch are summed, so that a sample's gradient does not depend on its company. A gradient that is
+    not finite counts as zero, as in ART's PGD: no step is taken along it.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        logits = model(x)
+        (grad,) = torch.autograd.grad(loss(logits, labels, clean_logits).sum(), x)
+    return logits.detach(), torch.nan_to_num(grad, nan=0.0)
+
+
+def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
+    return values if mask is None else torch.where(mask, values, 0.0)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x

@@ -1,0 +1,23 @@
+"""Checks of arguments that more than one room needs; each error names the argument, what came and what was expected."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+
+def require_int(value: Any, name: str, *, at_least: int) -> int:
+    """Return value as an int.
+
+    :raises TypeError: if it is not a whole number by type; True and 2.0 are not.
+    :raises ValueError: if it is smaller than at_least.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected an int of at least {at_least}.")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected an int of at least {at_least}.") from None
+    if number < at_least:
+        raise ValueError(f"{name} is {value!r}; expected an int of at least {at_least}.")
+    return number

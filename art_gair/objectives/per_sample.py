@@ -1,0 +1,67 @@
+"""The classifier's own loss, one value a sample, so that weights can be put on it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSampleLoss:
+    """Return a function (logits (n, nb_classes), labels int64 (n,)) -> losses (n,) whose mean is the classifier's loss.
+
+    Works on a copy, so the classifier's object is never changed. Whatever the reduction does beyond taking a mean is
+    kept: CrossEntropyLoss and NLLLoss with class weights divide by the sum of the weights of the labels at hand, and
+    `reduction="sum"` does not divide at all. That the mean is the classifier's loss is tried out on random logits.
+
+    :raises ValueError: if the loss has no such form, with its name and the reason.
+    """
+    name = getattr(loss, "__name__", type(loss).__name__)
+    if not isinstance(loss, nn.Module) or getattr(loss, "reduction", None) not in ("mean", "sum", "none"):
+        raise ValueError(f"loss {name} has no per-sample form: it is no torch module with a `reduction`.")
+    original = copy.deepcopy(loss).to(device)
+    unreduced = copy.deepcopy(original)
+    unreduced.reduction = "none"  # type: ignore[assignment]
+    weight = _class_weights(original)
+
+    def losses(logits: Tensor, labels: Tensor) -> Tensor:
+        values: Tensor = unreduced(logits, labels)
+        if original.reduction == "sum":
+            return values * len(values)
+        if weight is not None:
+            return values * (len(values) / weight[labels].sum())
+        return values
+
+    _try_out(original, losses, name, nb_classes, device)
+    return losses
+
+
+def _class_weights(loss: nn.Module) -> Tensor | None:
+    """Return what a mean reduction divides by, one number a class, where that is not 1 throughout."""
+    if not isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)) or loss.reduction != "mean" or loss.weight is None:
+        return None
+    return loss.weight
+
+
+def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, nb_classes: int, device: torch.device) -> None:
+    """Hold the mean of the losses against the classifier's own loss, on logits that touch no global generator."""
+    n = nb_classes + 3
+    logits = torch.randn(n, nb_classes, generator=torch.Generator().manual_seed(0)).to(device)
+    labels = torch.arange(n, device=device) % nb_classes
+    try:
+        values = losses(logits, labels)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"loss {name} cannot be taken of logits (n, {nb_classes}) and labels (n,): {error}") from error
+    if values.shape != (n,):
+        raise ValueError(f"loss {name} has no per-sample form: it gives {tuple(values.shape)} values for {n} samples.")
+    expected = values.mean() if original.reduction == "none" else original(logits, labels)
+    if not torch.allclose(values.mean(), expected, rtol=1e-4, atol=1e-6):
+        raise ValueError(
+            f"loss {name} has no per-sample form: on {n} samples it is {expected.item():g}, "
+            f"the mean of its values {values.mean().item():g}."
+        )

@@ -1,0 +1,68 @@
+"""Keeps a diverged step from reaching the model, without making any step wait for the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FiniteGuard:
+    """Gates the optimizer's step on a flag that lives on the device.
+
+    Before a step it keeps a copy of the model's parameters and buffers; after one whose loss or gradients are not
+    finite it puts them back, and the gradients that the optimizer sees in that step are zero, so that neither weights
+    nor momentum ever take in a NaN. From the first such step on, every later one is undone too. `require_finite` reads
+    the flag, which waits for the device: each time on a CPU, where waiting costs nothing, once in a while on a GPU.
+
+    :param module: the model to guard.
+    """
+
+    READ_EVERY = 64
+    """Steps between two looks at the flag on a device that runs ahead of the host."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.state: list[Tensor] = [t.detach() for t in (*module.parameters(), *module.buffers())]
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.kept = [torch.empty_like(t) for t in self.state]
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.finite_steps = torch.zeros((), dtype=torch.int64, device=device)
+        self.steps = 0
+        self.interval = 1 if device.type == "cpu" else self.READ_EVERY
+
+    def begin_epoch(self) -> None:
+        """Count batches from 0 again."""
+        self.finite_steps.zero_()
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Copy the model's state as it stands before the forward in train mode, which moves BatchNorm's buffers."""
+        torch._foreach_copy_(self.kept, self.state)
+
+    @torch.no_grad()
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """Take the optimizer's step if loss and gradients are finite; else leave the model as `keep` found it."""
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        # One sum over everything: finite if all entries are, short of an overflow, which is divergence as well.
+        total = torch.stack([loss.detach().float(), *(g.abs().sum().float() for g in grads)]).sum()
+        self.finite &= torch.isfinite(total)
+        for grad in grads:
+            grad.copy_(torch.where(self.finite, grad, 0.0))
+        optimizer.step()
+        for now, before in zip(self.state, self.kept, strict=True):
+            now.copy_(torch.where(self.finite, now, before))
+        self.finite_steps += self.finite
+        self.steps += 1
+
+    def require_finite(self, epoch: int, lr: float, *, now: bool = False) -> None:
+        """Raise once a step was not finite.
+
+        :raises FloatingPointError: with the epoch, the batch and the likely cause; the model holds its last finite
+            state.
+        """
+        if not (now or self.steps % self.interval == 0) or bool(self.finite):
+            return
+        raise FloatingPointError(
+            f"the loss or its gradient became non-finite in epoch {epoch}, batch {int(self.finite_steps)} (both "
+            f"counted from 0); the model keeps its weights from before that batch. The likely cause is a learning rate "
+            f"that is too high (it was {lr:g}); if it happens at once, a loss that does not fit the model's output."
+        )

@@ -1,0 +1,69 @@
+"""What an epoch records: sums kept on the device during it, read once at its end."""
+
+from __future__ import annotations
+
+import time
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+
+class EpochRecord(TypedDict):
+    """One epoch of `trainer.history`: plain Python numbers, ready for JSON or a data frame."""
+
+    epoch: int  #: counted from 0
+    burn_in: bool  #: True while all weights are 1
+    loss: float  #: mean of the weighted loss over the epoch's samples, what was minimised
+    adversarial_loss: float  #: mean of the loss on adversarial examples without weights
+    train_robust_accuracy: float  #: 0..1, on the training attack's examples, by the update's forward in train mode
+    clean_accuracy: float | None  #: 0..1, on validation_data; None without
+    robust_accuracy: (
+        float | None
+    )  #: 0..1, on validation_data under the training attack; None without. Read it with care
+    kappa_histogram: list[int]  #: number of samples with kappa = 0, 1, ..., max_iter
+    effective_sample_size: float  #: (sum w)^2 / sum w^2 of a batch, mean over the batches
+    lr: float  #: of the optimizer's first parameter group
+    lam: float | None  #: the weighting's; None in the burn-in and for a weighting without
+    seconds: float  #: wall time of the epoch, validation included
+
+
+class EpochMeter:
+    """Sums over the steps of one epoch; nothing here makes a step wait for the device."""
+
+    def __init__(self, max_iter: int, device: torch.device) -> None:
+        self.began = time.perf_counter()
+        self.histogram = torch.zeros(max_iter + 1, dtype=torch.int64, device=device)
+        self.sums = torch.zeros(4, dtype=torch.float64, device=device)
+        self.samples = 0
+        self.batches = 0
+
+    @torch.no_grad()
+    def update(self, weights: Tensor, losses: Tensor, logits: Tensor, labels: Tensor, kappa: Tensor) -> None:
+        """Add one step's batch; every argument has one row a sample."""
+        w, loss = weights.double(), losses.detach().double()
+        correct = (logits.argmax(dim=1) == labels).sum()
+        self.sums += torch.stack([(w * loss).sum(), loss.sum(), correct.double(), w.sum() ** 2 / (w**2).sum()])
+        self.histogram.scatter_add_(0, kappa, torch.ones_like(kappa))
+        self.samples += len(labels)
+        self.batches += 1
+
+    def record(
+        self, epoch: int, burn_in: bool, lr: float, lam: float | None, accuracy: tuple[float, float] | None
+    ) -> EpochRecord:
+        """Read the sums, the epoch's one wait for the device."""
+        weighted, plain, correct, effective = self.sums.tolist()
+        return EpochRecord(
+            epoch=epoch,
+            burn_in=burn_in,
+            loss=weighted / self.samples,
+            adversarial_loss=plain / self.samples,
+            train_robust_accuracy=correct / self.samples,
+            clean_accuracy=None if accuracy is None else accuracy[0],
+            robust_accuracy=None if accuracy is None else accuracy[1],
+            kappa_histogram=self.histogram.tolist(),
+            effective_sample_size=effective / self.batches,
+            lr=lr,
+            lam=lam,
+            seconds=time.perf_counter() - self.began,
+        )

@@ -1,0 +1,34 @@
+"""Install art_gair: `pip install .`, or `pip install -e .[dev]` for the tests, the demo and the examples."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="art_gair",
+    version="0.1.0",
+    description="Geometry-aware instance-reweighted adversarial training (GAIRAT) for ART",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["art_gair", "art_gair.*"]),
+    package_data={"art_gair": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.4",
+        "adversarial-robustness-toolbox>=1.20,<2",
+        "numpy>=1.26",
+        "scikit-learn>=1.3",
+    ],
+    extras_require={
+        "dev": ["matplotlib>=3.8", "pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.5", "mypy>=1.10"],
+    },
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)
