@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -21,3 +22,10 @@ def require_int(value: Any, name: str, *, at_least: int) -> int:
     if number < at_least:
         raise ValueError(f"{name} is {value!r}; expected an int of at least {at_least}.")
     return number
+
+
+def require_fit(shape: Sequence[int], name: str, target: Sequence[int]) -> None:
+    """Raise ValueError unless an array of this shape broadcasts against the target without enlarging it."""
+    trailing = tuple(target)[len(target) - len(shape) :] if len(shape) <= len(target) else ()
+    if len(shape) > len(target) or any(s not in (1, t) for s, t in zip(shape, trailing, strict=True)):
+        raise ValueError(f"{name} has shape {tuple(shape)}, which does not broadcast to {tuple(target)}.")

@@ -16,6 +16,8 @@ from art.preprocessing.standardisation_mean_std.utils import broadcastable_mean_
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_gair.checks import require_fit
+
 
 @dataclass(frozen=True)
 class Box:
@@ -30,9 +32,8 @@ class Box:
         if clip_values is None:
             return None
         bounds = [torch.as_tensor(np.asarray(c, dtype=np.float32), device=device) for c in clip_values]
-        sample = tuple(s or 1 for s in input_shape)
-        if any(np.broadcast_shapes(b.shape, sample) != sample for b in bounds):
-            raise ValueError(f"clip_values of shape {tuple(bounds[0].shape)} do not fit input_shape {input_shape}.")
+        for bound in bounds:
+            require_fit(bound.shape, "classifier's clip_values", [s or 1 for s in input_shape])
         return cls(*bounds)
 
     def clip(self, x: Tensor) -> Tensor:

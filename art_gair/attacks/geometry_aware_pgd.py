@@ -16,7 +16,7 @@ from tqdm.auto import trange
 from art_gair.attacks.losses import LOSSES
 from art_gair.attacks.norms import norm_of
 from art_gair.attacks.pgd import PGD
-from art_gair.checks import require_int
+from art_gair.checks import require_fit, require_int
 from art_gair.classifier import TensorClassifier
 
 Perturb = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor]"]
@@ -168,7 +168,7 @@ def _require_positive(value: Any, name: str) -> None:
 
 def _broadcastable(value: Any, name: str, shape: Sequence[int]) -> Tensor:
     tensor = torch.as_tensor(np.asarray(value, dtype=np.float32))
-    _require_fit(tensor.shape, name, shape)
+    require_fit(tensor.shape, name, shape)
     return tensor
 
 
@@ -177,15 +177,8 @@ def _mask(value: Any, shape: Sequence[int]) -> Tensor:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or not (array >= 0).all():
         raise ValueError(f"mask of dtype {array.dtype} is unusable; expected bool or non-negative numbers.")
-    _require_fit(array.shape, "mask", shape)
+    require_fit(array.shape, "mask", shape)
     return torch.as_tensor(array != 0)
-
-
-def _require_fit(shape: Sequence[int], name: str, target: Sequence[int]) -> None:
-    """Raise ValueError unless an array of this shape broadcasts against the target without enlarging it."""
-    trailing = tuple(target)[len(target) - len(shape) :] if len(shape) <= len(target) else ()
-    if len(shape) > len(target) or any(s not in (1, t) for s, t in zip(shape, trailing, strict=True)):
-        raise ValueError(f"{name} has shape {tuple(shape)}, which does not broadcast to {tuple(target)}.")
 
 
 def _rows(value: Tensor, rows: slice, shape: Sequence[int]) -> Tensor:

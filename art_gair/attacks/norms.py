@@ -54,8 +54,8 @@ class L2:
         """Draw uniformly from the ball: a Gaussian direction, and a radius eps * u^(1/d)."""
         noise = torch.randn_like(x).flatten(1)
         radius = torch.pow(torch.rand_like(noise[:, :1]), 1.0 / noise.shape[1])
-        unit = noise / torch.linalg.vector_norm(noise, dim=1, keepdim=True)
-        return (radius * unit).view_as(x) * eps
+        inside: Tensor = radius * noise / torch.linalg.vector_norm(noise, dim=1, keepdim=True)
+        return inside.view_as(x) * eps
 
     def direction(self, grad: Tensor, x_adv: Tensor, box: Box | None) -> Tensor:
         """Return grad / ||grad||_2; scaled by its largest entry first, so that a tiny gradient does not underflow."""

@@ -1,0 +1,109 @@
+"""A loss that turns non-finite stops the training and leaves finite weights behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_gair.training.guard import FiniteGuard
+from tests.models import assert_same_state, classifier_of, conv_net, digits, digits_classifier, mlp, state_of
+from tests.test_trainer import trainer_of
+
+
+def test_a_learning_rate_that_is_too_high_stops_with_its_cause() -> None:
+    trainer = trainer_of(digits_classifier(lr=1e30))
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 0, batch \d+ .* learning rate that is too high \(it was 1e\+30\)"
+    ):
+        trainer.fit(*digits(128), batch_size=16, nb_epochs=3)
+    assert all(torch.isfinite(v).all() for v in trainer.classifier.model.state_dict().values())
+    assert not any(m.training for m in trainer.classifier.model.modules())
+
+
+class Brittle(nn.Module):
+    """Gives a non-finite loss, or only a non-finite gradient, from a given training batch on."""
+
+    def __init__(self, inner: nn.Module, at: int, what: str) -> None:
+        super().__init__()
+        self.inner, self.at, self.what, self.seen = inner, at, what, 0
+        self.states: list[dict[str, Tensor]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x)
+        if self.training:
+            self.states.append(state_of(self.inner))
+            self.seen += 1
+            if self.seen > self.at and self.what == "loss":
+                return out * torch.inf
+            if self.seen > self.at:
+                return out + torch.sqrt(out.sum() * 0)  # adds 0 with the gradient inf * 0
+        return out
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_the_model_keeps_its_state_from_before_the_batch(what: str) -> None:
+    x, y = digits(64)
+    torch.manual_seed(0)
+    model = Brittle(conv_net(), at=5, what=what)
+    trainer = trainer_of(classifier_of(model, (1, 8, 8)))
+    healthy = trainer_of(classifier_of(conv_net(), (1, 8, 8)))
+    healthy.classifier.model.load_state_dict(state_of(model.inner))
+    batches = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 64, 16)]
+
+    torch.manual_seed(1)
+    with pytest.raises(FloatingPointError, match="epoch 1, batch 1 "):
+        trainer.fit_generator(batches, nb_epochs=3)
+    torch.manual_seed(1)
+    healthy.fit_generator(batches, nb_epochs=1)
+    healthy.fit_generator(batches[:1], nb_epochs=1)
+
+    assert_same_state(model.inner, state_of(healthy.classifier.model))
+    momenta = [s["momentum_buffer"] for s in trainer.classifier.optimizer.state.values()]
+    assert momenta
+    assert all(torch.isfinite(m).all() for m in momenta)
+
+
+def test_a_device_that_runs_ahead_is_asked_only_now_and_then() -> None:
+    """As on a GPU: steps after the first bad one leave no trace, however late the flag is read."""
+    model = mlp((4,), 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    guard = FiniteGuard(model, torch.device("cpu"))
+    guard.interval = guard.READ_EVERY
+    x, y = torch.rand(8, 4), torch.arange(8) % 3
+    for i in range(63):
+        guard.keep()
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y) * (torch.nan if i == 20 else 1.0)
+        loss.backward()
+        guard.step(optimizer, loss)
+        guard.require_finite(0, 0.1)
+        if i == 19:
+            before = state_of(model)
+    assert_same_state(model, before)
+    with pytest.raises(FloatingPointError, match="epoch 0, batch 20 "):
+        guard.require_finite(0, 0.1, now=True)
+
+
+def test_a_healthy_step_is_the_optimizers_own() -> None:
+    x, y = torch.from_numpy(np.random.rand(8, 4).astype(np.float32)), torch.arange(8) % 3
+    results: list[Any] = []
+    for guarded in (True, False):
+        torch.manual_seed(0)
+        model = mlp((4,), 3)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=0.1)
+        guard = FiniteGuard(model, torch.device("cpu"))
+        for _ in range(3):
+            guard.keep()
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            if guarded:
+                guard.step(optimizer, loss)
+            else:
+                optimizer.step()
+        results.append(model)
+    assert_same_state(results[0], state_of(results[1]))
