@@ -1,0 +1,141 @@
+"""Every example runs, on little data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import adversarial_training_gairat
+import art.config
+import digits_demo
+import numpy as np
+import pytest
+import torch
+from data import AugmentedBatches, crop_and_flip, load_cifar10
+from matplotlib.image import imread
+from models import MODELS
+
+from art_gair.attacks.norms import NORMS
+from art_gair.attacks.pgd import PGD
+from art_gair.classifier import Box
+from tests.reference import algorithm_1
+
+
+def test_digits_demo_prints_a_table_and_saves_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "folder" / "figure.png"
+    digits_demo.main(["--epochs", "2", "--out", str(out)])
+    printed = capsys.readouterr().out
+    for method in ("plain", "AT", "GAIRAT"):
+        line = next(line for line in printed.splitlines() if line.startswith(method + " "))
+        assert line.count("*") in (1, 2)
+    assert imread(out).shape[:2] == (858, 1300)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("small_cnn", 1.6), ("resnet18", 11.2), ("preact_resnet18", 11.2)])
+def test_networks_have_their_standard_size(name: str, millions: float) -> None:
+    model = MODELS[name]().eval()
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_wrn_32_10_has_its_standard_size() -> None:
+    with torch.device("meta"):
+        model = MODELS["wrn32_10"]()
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(46.2, abs=0.05)
+
+
+def test_crop_and_flip_gives_shifted_and_mirrored_copies() -> None:
+    x = torch.arange(1, 2 * 5 * 5 + 1).float().reshape(1, 2, 5, 5).expand(200, -1, -1, -1)
+    augmented = crop_and_flip(x, padding=1)
+    padded = torch.nn.functional.pad(x[:1], (1, 1, 1, 1))[0]
+    expected = {
+        tuple(crop.flatten().tolist())
+        for top in range(3)
+        for left in range(3)
+        for crop in (padded[:, top : top + 5, left : left + 5], padded[:, top : top + 5, left : left + 5].flip(-1))
+    }
+    assert {tuple(a.flatten().tolist()) for a in augmented} == expected
+
+
+def test_augmented_batches_start_afresh() -> None:
+    x, y = np.random.rand(10, 3, 8, 8).astype(np.float32), np.arange(10)
+    batches = AugmentedBatches(x, y, 4)
+    first, second = list(batches), list(batches)
+    assert [len(b[0]) for b in first] == [4, 4, 2]
+    assert sorted(torch.cat([b[1] for b in second]).tolist()) == list(range(10))
+    assert any(not torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
+
+
+def little_cifar(path: Path) -> Path:
+    """Write noise in the shape of CIFAR-10; what is learnt from it does not matter here."""
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{s}": rng.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8) for s in ("train", "test")}
+    np.savez(path, **arrays, y_train=np.arange(12) % 10, y_test=np.arange(12) % 10)  # type: ignore[arg-type]
+    return path
+
+
+def test_the_cifar_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model=small_cnn", "--subset=8", "--test-subset=4", "--epochs=1", "--batch-size=4", "--max-iter=1"]
+    file, saved = little_cifar(tmp_path / "cifar.npz"), tmp_path / "model.pt"
+    adversarial_training_gairat.main([*options, "--data", str(file), "--save", str(saved)])
+    printed = capsys.readouterr().out
+    assert "small_cnn: 8 training images, 1 epochs, seed 0" in printed
+    assert "GAIRAT" in printed.splitlines()[-1]
+    MODELS["small_cnn"]().load_state_dict(torch.load(saved, weights_only=True))
+
+
+def test_the_cifar_example_has_the_papers_defaults() -> None:
+    args = adversarial_training_gairat.arguments([])
+    assert (args.eps, args.eps_step, args.max_iter, args.lam) == (8 / 255, 2 / 255, 10, -1.0)
+    assert (args.epochs, args.lr, args.batch_size) == (100, 0.1, 128)
+
+
+def test_a_file_that_lacks_an_array_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "half.npz", x_train=np.zeros(1))
+    with pytest.raises(ValueError, match=r"half.npz lacks \['y_train', 'x_test', 'y_test'\]"):
+        load_cifar10(tmp_path / "half.npz", None)
+
+
+def test_cifar_comes_from_arts_loader(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(art.config, "ART_DATA_PATH", str(tmp_path))
+    subprocess.run([sys.executable, data_folder / "prepare_art_data.py", "--out", tmp_path], check=True)
+    x_train, y_train, x_test, y_test = load_cifar10(None, 100)
+    assert [a.shape for a in (x_train, y_train, x_test, y_test)] == [
+        (100, 3, 32, 32),
+        (100,),
+        (10000, 3, 32, 32),
+        (10000,),
+    ]
+    assert (x_train.min(), x_train.max(), str(x_train.dtype)) == (0, 1, "float32")
+
+
+def test_kappa_on_real_images_equals_the_literal_algorithm(data_folder: Path) -> None:
+    """SmallCNN on exact CIFAR-10 images, in float64, sample by sample."""
+    x_all, _, _, _ = load_cifar10(data_folder / "cifar10-exact-subset.npz", 16)
+    x = torch.from_numpy(x_all).double()
+    model = MODELS["small_cnn"]().double()
+    with torch.no_grad():
+        for _ in range(30):
+            model(x)  # BatchNorm takes on the statistics of the images, and predictions differ
+    model.eval()
+    labels = model(x).argmax(dim=1)
+    box = Box(torch.tensor(0.0).double(), torch.tensor(1.0).double())
+    eps, eps_step = torch.tensor(2 / 255).double(), torch.tensor(0.5 / 255).double()
+    x_adv, kappa = PGD(NORMS[np.inf], "ce", 4, 0, box)(model, x, labels, eps, eps_step)
+    for i in range(len(x)):
+        expected, k = algorithm_1.attack_one(
+            model,
+            x[i],
+            int(labels[i]),
+            norm=np.inf,
+            eps=float(eps),
+            eps_step=float(eps_step),
+            max_iter=4,
+            start=x[i],
+            bounds=(0.0, 1.0),
+            loss=algorithm_1.cross_entropy,
+        )
+        assert k == kappa[i]
+        torch.testing.assert_close(x_adv[i], expected, rtol=0, atol=1e-9)
+    assert len(set(kappa.tolist())) > 1
