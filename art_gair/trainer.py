@@ -21,7 +21,7 @@ from art_gair.training.history import EpochRecord
 from art_gair.training.loop import Validation, train
 from art_gair.training.step import TrainingStep
 from art_gair.training.validation import accuracy_of
-from art_gair.weighting import Weighting
+from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
 
 logger = logging.getLogger(__name__)

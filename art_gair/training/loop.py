@@ -14,7 +14,7 @@ from tqdm.auto import trange
 from art_gair.training.data import Epoch, merge_singles
 from art_gair.training.history import EpochMeter, EpochRecord
 from art_gair.training.step import TrainingStep
-from art_gair.weighting import Weighting
+from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import UniformWeighting
 
 logger = logging.getLogger(__name__)

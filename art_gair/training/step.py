@@ -13,7 +13,7 @@ from art_gair.objectives.at import AT
 from art_gair.objectives.per_sample import PerSampleLoss
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochMeter
-from art_gair.weighting import Weighting
+from art_gair.weighting.base import Weighting
 
 
 @dataclass
