@@ -1,13 +1,23 @@
 """Geometry-aware instance-reweighted adversarial training (GAIRAT) for the Adversarial Robustness Toolbox."""
 
+from art_gair.attacks.friendly_pgd import FriendlyPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.objectives import AT, MART, TRADES
+from art_gair.plugins import AWP, EMA
 from art_gair.trainer import AdversarialTrainerGAIRAT
-from art_gair.weighting.geometry import DiscreteWeighting, SigmoidWeighting, TanhWeighting, UniformWeighting
+from art_gair.weighting import DiscreteWeighting, MarginWeighting, SigmoidWeighting, TanhWeighting, UniformWeighting
 
 __all__ = [
+    "AT",
+    "AWP",
+    "EMA",
+    "MART",
+    "TRADES",
     "AdversarialTrainerGAIRAT",
     "DiscreteWeighting",
+    "FriendlyPGD",
     "GeometryAwarePGD",
+    "MarginWeighting",
     "SigmoidWeighting",
     "TanhWeighting",
     "UniformWeighting",

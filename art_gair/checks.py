@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -29,3 +31,29 @@ def require_fit(shape: Sequence[int], name: str, target: Sequence[int]) -> None:
     trailing = tuple(target)[len(target) - len(shape) :] if len(shape) <= len(target) else ()
     if len(shape) > len(target) or any(s not in (1, t) for s, t in zip(shape, trailing, strict=True)):
         raise ValueError(f"{name} has shape {tuple(shape)}, which does not broadcast to {tuple(target)}.")
+
+
+def require_number(
+    value: Any,
+    name: str,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+    at_most: float = math.inf,
+) -> float:
+    """Return value as a float.
+
+    :raises TypeError: if it is no real number.
+    :raises ValueError: if it is not finite or outside the bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {value!r}; expected a number.")
+    number = float(value)
+    if not (math.isfinite(number) and above < number < below and at_least <= number <= at_most):
+        limits = ((above, ">"), (at_least, ">="), (below, "<"), (at_most, "<="))
+        bounds = [f"{sign} {limit:g}" for limit, sign in limits if math.isfinite(limit)]
+        raise ValueError(
+            f"{name} is {value!r}; expected a finite number{', ' if bounds else ''}{' and '.join(bounds)}."
+        )
+    return number

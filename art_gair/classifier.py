@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +80,10 @@ class TensorClassifier:
         self._predict_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
         self._fit_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
 
+    def state(self) -> list[Tensor]:
+        """Return the model's parameters and buffers themselves, detached; `assign` puts values into them."""
+        return [t.detach() for t in (*self.module.parameters(), *self.module.buffers())]
+
     def logits(self, x: Tensor) -> Tensor:
         """Logits as `classifier.predict` computes them, differentiable in x: (n, *input_shape) -> (n, nb_classes)."""
         for step in self._predict_steps:
@@ -143,9 +147,10 @@ class TensorClassifier:
             self.box.require_inside(seen, name)
         return inputs
 
-    def labels(self, y: Any, n: int, name: str = "y") -> Tensor:
+    def labels(self, y: Any, n: int, name: str = "y", *, unlabelled: bool = False) -> Tensor:
         """Check labels and return them as indices, int64 (n,): from indices (n,) or (n, 1), or one-hot (n, nb_classes).
 
+        :param unlabelled: whether -1, no label, is a label too.
         :raises TypeError: if y is no real array.
         :raises ValueError: if y has the wrong shape or length, or labels that are no class of the classifier.
         """
@@ -167,11 +172,19 @@ class TensorClassifier:
         if labels.is_floating_point() and not (labels == labels.floor()).all():
             raise ValueError(f"{name} holds values that are no class index; expected whole numbers or one-hot rows.")
         low, high = torch.aminmax(labels)
-        if low < 0 or high >= self.nb_classes:
+        least = -1 if unlabelled else 0
+        if low < least or high >= self.nb_classes:
             raise ValueError(
-                f"{name} holds labels {low.item():g} to {high.item():g}; expected 0 to {self.nb_classes - 1}."
+                f"{name} holds labels {low.item():g} to {high.item():g}; expected {least} to {self.nb_classes - 1}."
             )
         return labels.to(torch.int64)
+
+
+@torch.no_grad()
+def assign(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into tensors, in place and bit for bit."""
+    for target, value in zip(targets, values, strict=True):
+        target.copy_(value)
 
 
 PreprocessingStep = Callable[[Tensor, "Tensor | None"], "tuple[Tensor, Tensor | None]"]

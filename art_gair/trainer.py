@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from art.attacks.attack import EvasionAttack
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
+from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
-from art_gair.checks import require_int
+from art_gair.attacks.art_attack import ArtAttack
+from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD, Perturb
+from art_gair.checks import require_int, require_number
 from art_gair.classifier import TensorClassifier
 from art_gair.objectives.at import AT
+from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample
+from art_gair.plugins.base import Plugin
 from art_gair.training.data import Epoch, epochs_of_arrays, epochs_of_generator
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochRecord
@@ -23,6 +29,7 @@ from art_gair.training.step import TrainingStep
 from art_gair.training.validation import accuracy_of
 from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
+from art_gair.weighting.uniform import UniformWeighting
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +52,16 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     mode.
 
     :param classifier: an ART PyTorchClassifier with an optimizer and a loss that has a per-sample form.
-    :param attack: the inner attack on the same classifier. None: L-inf with eps 8/255 and eps_step 2/255 of the range
-        of the classifier's clip_values, 10 steps, one random start.
-    :param weighting: scheme of the weights; None is TanhWeighting(-1).
-    :param burn_in: first epochs in which all weights are 1; None is 30 % of nb_epochs, rounded.
+    :param attack: the inner attack: a GeometryAwarePGD or FriendlyPGD on the same classifier, or any other untargeted
+        ART evasion attack, which counts no kappa and so works with weightings that do not need it. None:
+        GeometryAwarePGD with the loss and the start that the objective asks for, L-inf, eps 8/255 and eps_step 2/255 of
+        the range of the classifier's clip_values, 10 steps.
+    :param weighting: scheme of the weights; None is TanhWeighting(-1). Any callable of the signature of
+        `art_gair.weighting.Weighting` is one.
+    :param objective: AT(), TRADES() or MART(), or another `art_gair.objectives.Objective`; None is AT().
+    :param burn_in: first epochs in which all weights are 1: an int, their number; a float between 0 and 1, their share
+        of nb_epochs, rounded; or a function of the epoch that says whether it is one. None is 0.3.
+    :param plugins: such as AWP() and EMA(); hooks are called in this order.
     :raises EstimatorError: if the classifier is no PyTorchClassifier.
     :raises TypeError, ValueError, NotImplementedError: if an argument cannot work, by its name.
     """
@@ -56,29 +69,60 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     def __init__(
         self,
         classifier: PyTorchClassifier,
-        attack: GeometryAwarePGD | None = None,
+        attack: EvasionAttack | None = None,
         weighting: Weighting | None = None,
-        burn_in: int | None = None,
+        *,
+        objective: Objective | None = None,
+        burn_in: float | Callable[[int], bool] | None = None,
+        plugins: Sequence[Plugin] = (),
     ) -> None:
         view = TensorClassifier(classifier)
         if classifier.optimizer is None:
             raise ValueError("classifier has no optimizer; training needs one: PyTorchClassifier(..., optimizer=...).")
         per_sample(classifier.loss, view.nb_classes, view.device)
-        attack = _default_attack(classifier) if attack is None else attack
-        if not isinstance(attack, GeometryAwarePGD):
-            raise TypeError(
-                f"attack is a {type(attack).__name__}; expected a GeometryAwarePGD, whose kappa weighs samples."
-            )
-        if attack.estimator is not classifier:
-            raise ValueError("attack is on another estimator; kappa must be counted on the classifier that is trained.")
-        attack.on_batches(view)
-        if weighting is not None and not callable(weighting):
-            raise TypeError(f"weighting is {weighting!r}; expected a scheme such as TanhWeighting(-1.0).")
+        self.objective = AT() if objective is None else objective
+        self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting
+        self.plugins = list(plugins)
+        attack = default_attack(classifier, **self.objective.attack) if attack is None else attack
+        self._check_parts(classifier, attack)
         super().__init__(classifier, attacks=attack, ratio=1.0)
         self.attack = attack
-        self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting
-        self.burn_in = None if burn_in is None else require_int(burn_in, "burn_in", at_least=0)
+        self._inner = attack if isinstance(attack, GeometryAwarePGD) else ArtAttack(attack)
+        self._inner.on_batches(view)  # refuses radii for each sample of an array
+        self.burn_in = BURN_IN_SHARE if burn_in is None else burn_in
+        if isinstance(self.burn_in, float):
+            require_number(self.burn_in, "burn_in", above=0.0, below=1.0)
+        elif not callable(self.burn_in):
+            require_int(self.burn_in, "burn_in", at_least=0)
         self.history: list[EpochRecord] = []
+
+    def _check_parts(self, classifier: PyTorchClassifier, attack: Any) -> None:
+        """Refuse parts that are none, or that do not go together."""
+        if not isinstance(self.objective, Objective):
+            raise TypeError(f"objective is {self.objective!r}; expected an Objective such as AT() or TRADES(6.0).")
+        if not callable(self.weighting) or isinstance(self.weighting, type):
+            raise TypeError(f"weighting is {self.weighting!r}; expected a scheme such as TanhWeighting(-1.0).")
+        for plugin in self.plugins:
+            if not isinstance(plugin, Plugin):
+                raise TypeError(f"plugins holds {plugin!r}; expected Plugin objects such as AWP() or EMA().")
+        if not isinstance(attack, EvasionAttack):
+            raise TypeError(f"attack is {attack!r}; expected a GeometryAwarePGD or another ART EvasionAttack.")
+        if isinstance(attack, GeometryAwarePGD):
+            if attack.estimator is not classifier:
+                raise ValueError("attack is on another estimator; kappa must be counted on the classifier in training.")
+            return
+        name = type(attack).__name__
+        if getattr(self.weighting, "needs_kappa", False):
+            raise ValueError(
+                f"attack {name} counts no kappa, which {self.weighting!r} needs; use GeometryAwarePGD or FriendlyPGD, "
+                "or a weighting without kappa: UniformWeighting, MarginWeighting, WMMRWeighting, EntropyWeighting, "
+                "KLDROWeighting."
+            )
+        if self.objective.second_attack is not None:
+            raise ValueError(
+                f"attack {name} cannot give the second attack, loss {self.objective.second_attack!r}, that "
+                f"{type(self.objective).__name__} needs; use GeometryAwarePGD or FriendlyPGD."
+            )
 
     def fit(
         self,
@@ -105,7 +149,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         _refuse(kwargs, "fit", "x, y, validation_data, batch_size, nb_epochs, scheduler")
         view = TensorClassifier(self.classifier)
         batch_size = require_int(batch_size, "batch_size", at_least=1)
-        self._train(view, epochs_of_arrays(view, x, y, batch_size), nb_epochs, validation_data, scheduler)
+        batches = epochs_of_arrays(view, x, y, batch_size, unlabelled=self.objective.unlabelled)
+        self._train(view, batches, nb_epochs, validation_data, scheduler)
 
     def fit_generator(
         self,
@@ -122,7 +167,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         """
         _refuse(kwargs, "fit_generator", "generator, nb_epochs, validation_data, scheduler")
         view = TensorClassifier(self.classifier)
-        self._train(view, epochs_of_generator(view, generator), nb_epochs, validation_data, scheduler)
+        batches = epochs_of_generator(view, generator, unlabelled=self.objective.unlabelled)
+        self._train(view, batches, nb_epochs, validation_data, scheduler)
 
     def _train(
         self,
@@ -133,31 +179,56 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         scheduler: LRScheduler | None,
     ) -> None:
         nb_epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        burn_in = round(BURN_IN_SHARE * nb_epochs) if self.burn_in is None else self.burn_in
-        if burn_in > nb_epochs:
-            raise ValueError(f"burn_in is {burn_in} epochs; expected at most nb_epochs, {nb_epochs}.")
+        in_burn_in = self._burn_in(nb_epochs)
         self._check_schedules(nb_epochs, scheduler, validation_data)
         validation = self._validation(view, validation_data)
-        step = TrainingStep(
-            classifier=view,
-            attack=self.attack.on_batches(view),
-            max_iter=self.attack.max_iter,
-            objective=AT(),
-            loss=per_sample(self.classifier.loss, view.nb_classes, view.device),
-            optimizer=self.classifier.optimizer,
-            guard=FiniteGuard(view.module, view.device),
-        )
-        logger.info(
-            "Performing adversarial training with GAIRAT: %s, %s, burn-in %i", self.attack, self.weighting, burn_in
-        )
+        loss = per_sample(self.classifier.loss, view.nb_classes, view.device)
+        guard = FiniteGuard(view)
+
+        def step_of(epoch: int) -> tuple[TrainingStep, bool]:
+            self._inner.epoch = epoch
+            return TrainingStep(
+                classifier=view,
+                attack=self._inner.on_batches(view),
+                second_attack=self._second_attack(view),
+                max_iter=self._inner.max_iter,
+                objective=self.objective,
+                loss=loss,
+                weighting=UniformWeighting() if in_burn_in(epoch) else self.weighting,
+                optimizer=self.classifier.optimizer,
+                plugins=self.plugins,
+                guard=guard,
+                epoch=epoch,
+            ), in_burn_in(epoch)
+
+        logger.info("Performing adversarial training with GAIRAT: %s", self)
         self.history = []
+        for plugin in self.plugins:
+            plugin.start(view)
         try:
-            train(step, batches, nb_epochs, burn_in, self.weighting, scheduler, validation, self.history)
+            train(step_of, batches, nb_epochs, scheduler, validation, self.history)
+            for plugin in self.plugins:
+                plugin.finish()
         finally:
             view.module.eval()
 
+    def _burn_in(self, nb_epochs: int) -> Callable[[int], bool]:
+        """Return the burn-in as a function of the epoch."""
+        if callable(self.burn_in):
+            return self.burn_in
+        length = round(self.burn_in * nb_epochs) if isinstance(self.burn_in, float) else self.burn_in
+        if length > nb_epochs:
+            raise ValueError(f"burn_in is {length} epochs; expected at most nb_epochs, {nb_epochs}.")
+        return lambda epoch: epoch < length
+
+    def _second_attack(self, view: TensorClassifier) -> Perturb | None:
+        if self.objective.second_attack is None or not isinstance(self._inner, GeometryAwarePGD):
+            return None
+        return self._inner.with_loss(self.objective.second_attack).on_batches(view)
+
     def _check_schedules(self, nb_epochs: int, scheduler: Any, validation_data: Any) -> None:
         """Refuse what would fail in a later epoch."""
+        self._inner.check_schedules(nb_epochs)
         if hasattr(self.weighting, "lam_at"):
             for epoch in range(nb_epochs):
                 self.weighting.lam_at(epoch)
@@ -177,19 +248,36 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             raise ValueError(f"validation_data is a {type(data).__name__}; expected a pair (x, y).")
         x = view.inputs(data[0], "validation_data's x")
         labels = view.labels(data[1], len(x), "validation_data's y")
-        return lambda: accuracy_of(view, self.attack.on_batches(view), x, labels, self.attack.batch_size)
+        return lambda step: accuracy_of(view, step.attack, x, labels, self._inner.batch_size)
+
+    def __repr__(self) -> str:
+        parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
+        return f"{type(self).__name__}({parts}, plugins={self.plugins})"
 
 
-def _default_attack(classifier: PyTorchClassifier) -> GeometryAwarePGD:
-    """Return the paper's attack, in units of the classifier's range."""
+def default_attack(classifier: PyTorchClassifier, **settings: Any) -> GeometryAwarePGD:
+    """Return the paper's attack, in units of the classifier's range: eps 8/255 and eps_step 2/255 of it.
+
+    :param settings: of GeometryAwarePGD, on top.
+    :raises ValueError: if the classifier has no finite clip_values.
+    """
+    return GeometryAwarePGD(
+        classifier, **{"eps": 8 / 255 * span_of(classifier), "eps_step": 2 / 255 * span_of(classifier), **settings}
+    )
+
+
+def span_of(classifier: PyTorchClassifier) -> NDArray[np.float64]:
+    """Return the range of the classifier's clip_values, one number or one a feature.
+
+    :raises ValueError: if it has none, or they are not finite.
+    """
     if classifier.clip_values is None or not np.isfinite(classifier.clip_values).all():
         raise ValueError(
             "classifier has no finite clip_values, from which the default attack takes its eps; give the classifier "
             "clip_values, or the trainer an attack: attack=GeometryAwarePGD(classifier, eps=..., eps_step=...)."
         )
     low, high = (np.asarray(c, dtype=np.float64) for c in classifier.clip_values)
-    span = high - low
-    return GeometryAwarePGD(classifier, norm=np.inf, eps=8 / 255 * span, eps_step=2 / 255 * span, max_iter=10)
+    return np.asarray(high - low)
 
 
 def _refuse(unknown: dict[str, Any], method: str, allowed: str) -> None:

@@ -41,7 +41,7 @@ WEIGHTINGS = [TanhWeighting(-1.0), SigmoidWeighting(0.5), DiscreteWeighting(), U
 def trainer_of(classifier: Any, weighting: Any = None, burn_in: int | None = 0, **kwargs: Any) -> Any:
     """Return a trainer with a strong, short attack."""
     attack = GeometryAwarePGD(classifier, **{"eps": 0.2, "eps_step": 0.1, "max_iter": 3, **kwargs})
-    return AdversarialTrainerGAIRAT(classifier, attack, weighting, burn_in)
+    return AdversarialTrainerGAIRAT(classifier, attack, weighting, burn_in=burn_in)
 
 
 def fitted(seed: int = 0, *, data: Any = None, weighting: Any = None, **kwargs: Any) -> Any:
@@ -78,7 +78,7 @@ def test_is_an_art_trainer_with_the_papers_defaults() -> None:
 )
 def test_the_default_attack_is_in_units_of_clip_values(clip_values: Any, eps: Any) -> None:
     trainer = AdversarialTrainerGAIRAT(digits_classifier(clip_values=clip_values))
-    np.testing.assert_allclose(trainer.attack.eps, eps)
+    np.testing.assert_allclose(np.asarray(trainer.attack.eps, dtype=float), eps)
     np.testing.assert_allclose(trainer.attack.eps_step, np.asarray(eps) / 4)
 
 
@@ -365,7 +365,7 @@ def test_history_holds_one_record_an_epoch() -> None:
 def test_uniform_weights_have_the_whole_batch_as_effective_sample() -> None:
     record = fitted(weighting=UniformWeighting(), batch_size=35).history[0]
     assert record["effective_sample_size"] == pytest.approx(35)
-    assert record["loss"] == pytest.approx(record["adversarial_loss"])
+    assert record["loss"] == pytest.approx(record["unweighted_loss"])
 
 
 def test_validation_accuracies_are_those_of_the_attack() -> None:
@@ -451,7 +451,9 @@ def test_bad_classifiers_are_refused() -> None:
 
 def test_bad_parts_are_refused() -> None:
     classifier = digits_classifier()
-    with pytest.raises(TypeError, match="attack is a FastGradientMethod; expected a GeometryAwarePGD"):
+    with pytest.raises(TypeError, match="attack is 'pgd'; expected a GeometryAwarePGD or another ART EvasionAttack"):
+        AdversarialTrainerGAIRAT(classifier, "pgd")
+    with pytest.raises(ValueError, match=r"FastGradientMethod counts no kappa, which TanhWeighting\(lam=-1.0\) needs"):
         AdversarialTrainerGAIRAT(classifier, FastGradientMethod(classifier))
     with pytest.raises(ValueError, match="attack is on another estimator"):
         AdversarialTrainerGAIRAT(classifier, GeometryAwarePGD(digits_classifier()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -18,8 +19,10 @@ from art_gair.attacks.norms import norm_of
 from art_gair.attacks.pgd import PGD
 from art_gair.checks import require_fit, require_int
 from art_gair.classifier import TensorClassifier
+from art_gair.schedules import value_at
 
-Perturb = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor]"]
+Perturb = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
+"""A batch's x and labels in, x_adv and kappa out; kappa is None where an attack does not count it."""
 
 
 class GeometryAwarePGD(EvasionAttack):
@@ -35,7 +38,8 @@ class GeometryAwarePGD(EvasionAttack):
     :param estimator: an ART PyTorchClassifier with PyTorch preprocessing only.
     :param norm: norm of the ball: np.inf, "inf", 2 or 1.
     :param eps: radius of the ball in units of x, a scalar or an array broadcastable against x; for the norms 1 and 2 it
-        may differ between samples but not between the features of one.
+        may differ between samples but not between the features of one. Or a schedule, a function of the epoch to a
+        scalar: `epoch` says where it stands, which is 0 until a trainer moves it on.
     :param eps_step: length of a step in units of x, a scalar or an array broadcastable against x.
     :param max_iter: K, the number of steps, at least 1.
     :param num_random_init: 0 starts at x (loss "kl", which is flat there, at x + 0.001 N(0, 1) as TRADES does); R >= 1
@@ -59,7 +63,7 @@ class GeometryAwarePGD(EvasionAttack):
         self,
         estimator: PyTorchClassifier,
         norm: float | str = np.inf,
-        eps: float | NDArray[Any] = 8 / 255,
+        eps: float | NDArray[Any] | Callable[[int], float] = 8 / 255,
         eps_step: float | NDArray[Any] = 2 / 255,
         max_iter: int = 10,
         num_random_init: int = 1,
@@ -77,6 +81,7 @@ class GeometryAwarePGD(EvasionAttack):
         self.batch_size = batch_size
         self.loss = loss
         self.verbose = verbose
+        self.epoch = 0
         self._check_params()
 
     def generate(self, x: Any, y: Any = None, mask: Any = None) -> NDArray[np.float32]:
@@ -118,25 +123,37 @@ class GeometryAwarePGD(EvasionAttack):
         return x_adv.numpy(), kappa.numpy()
 
     def on_batches(self, classifier: TensorClassifier) -> Perturb:
-        """Return the attack as training uses it: tensors of a batch on the device in, x_adv and kappa out.
+        """Return the attack as training uses it in the epoch that `epoch` names: tensors on the device in and out.
 
         :raises ValueError: if eps or eps_step belongs to the samples of one array, which batches do not keep together.
         """
         pgd = self._pgd(classifier)
         eps, eps_step = (r.to(classifier.device) for r in self._radii((1, *(s or 1 for s in classifier.input_shape))))
 
-        def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
             with classifier.evaluating():
                 return pgd(classifier.logits, x, labels, eps, eps_step)
 
         return perturb
+
+    def with_loss(self, loss: str) -> GeometryAwarePGD:
+        """Return the same attack with another loss; its epoch stays where this one's is."""
+        other = copy.copy(self)
+        other.set_params(loss=loss)
+        return other
+
+    def check_schedules(self, nb_epochs: int) -> None:
+        """Raise now what a schedule of the attack would raise in one of the epochs to come."""
+        for epoch in range(nb_epochs):
+            _require_positive(value_at(self.eps, epoch), "eps")
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
         return PGD(norm_of(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
 
     def _radii(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Eps and eps_step as tensors that broadcast against inputs of this shape."""
-        eps, eps_step = _broadcastable(self.eps, "eps", shape), _broadcastable(self.eps_step, "eps_step", shape)
+        eps = _broadcastable(value_at(self.eps, self.epoch), "eps", shape)
+        eps_step = _broadcastable(self.eps_step, "eps_step", shape)
         if self.norm in (np.inf, "inf") or eps.ndim == 0:
             return eps, eps_step
         rows = eps.expand(len(eps) if eps.ndim == len(shape) else 1, *shape[1:]).flatten(1)
@@ -147,8 +164,8 @@ class GeometryAwarePGD(EvasionAttack):
     def _check_params(self) -> None:
         super()._check_params()
         norm_of(self.norm)
-        for value, name in ((self.eps, "eps"), (self.eps_step, "eps_step")):
-            _require_positive(value, name)
+        _require_positive(value_at(self.eps, self.epoch), "eps")
+        _require_positive(self.eps_step, "eps_step")
         require_int(self.max_iter, "max_iter", at_least=1)
         require_int(self.num_random_init, "num_random_init", at_least=0)
         require_int(self.batch_size, "batch_size", at_least=1)

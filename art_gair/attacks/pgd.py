@@ -27,6 +27,7 @@ class PGD:
     :param max_iter: K, the number of steps and so of looks at the iterate.
     :param num_random_init: 0 starts at x; R >= 1 runs R times from uniform points of the ball.
     :param box: the valid inputs, or None.
+    :param tau: None, or how many steps a sample still takes once it is found misclassified (FAT).
     """
 
     norm: Norm
@@ -34,6 +35,7 @@ class PGD:
     max_iter: int
     num_random_init: int
     box: Box | None
+    tau: int | None = None
 
     def __call__(
         self, model: Model, x: Tensor, labels: Tensor, eps: Tensor, eps_step: Tensor, mask: Tensor | None = None
@@ -56,7 +58,7 @@ class PGD:
             with torch.no_grad():
                 fooled = model(best).argmax(dim=1) != labels
             x_adv, looks = self._run(model, x, labels, eps, eps_step, mask, clean_logits)
-            best = torch.where(fooled.view(-1, *[1] * (x.ndim - 1)), best, x_adv)
+            best = _where(fooled, best, x_adv)
             kappa = torch.minimum(kappa, looks)
         return best, kappa
 
@@ -73,11 +75,12 @@ class PGD:
         """One start and K steps: before each step look whether the iterate is still classified as y."""
         x_adv = self._move(x, x, self._start(x, eps), eps, mask)
         kappa = torch.zeros_like(labels)
-        for _ in range(self.max_iter):
+        for look in range(self.max_iter):
             logits, grad = input_gradient(model, x_adv, labels, LOSSES[self.loss], clean_logits)
             kappa += logits.argmax(dim=1) == labels
             step = eps_step * self.norm.direction(_masked(grad, mask), x_adv, self.box)
-            x_adv = self._move(x, x_adv, step, eps, mask)
+            moved = self._move(x, x_adv, step, eps, mask)
+            x_adv = moved if self.tau is None else _where(look + 1 - kappa <= self.tau, moved, x_adv)
         return x_adv, kappa
 
     def _start(self, x: Tensor, eps: Tensor) -> Tensor:
@@ -103,14 +106,19 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor]:
     """One forward and one backward pass, to the input alone: logits (n, nb_classes) and the gradient, like x.
 
-    The losses of the batch are summed, so that a sample's gradient does not depend on its company. A gradient that is
-    not finite counts as zero, as in ART's PGD: no step is taken along it.
+    The losses of the batch are summed, so that a sample's gradient does not depend on its company. A NaN in
+    the gradient counts as zero, as in ART's PGD: no step is taken along it.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         logits = model(x)
         (grad,) = torch.autograd.grad(loss(logits, labels, clean_logits).sum(), x)
     return logits.detach(), torch.nan_to_num(grad, nan=0.0)
+
+
+def _where(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Take whole samples from a where rows, (n,), is True, else from b."""
+    return torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b)
 
 
 def _masked(values: Tensor, mask: Tensor | None) -> Tensor:

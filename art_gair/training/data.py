@@ -16,10 +16,13 @@ Epoch = Callable[[], Iterable[Batch]]
 """Called once an epoch; yields checked batches on the host: x as it came, labels int64 (n,)."""
 
 
-def epochs_of_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: int) -> Epoch:
-    """Shuffle arrays anew in each epoch, by torch's generator; everything is checked here, before the first batch."""
+def epochs_of_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: int, *, unlabelled: bool) -> Epoch:
+    """Shuffle arrays anew in each epoch, by torch's generator; everything is checked here, before the first batch.
+
+    :param unlabelled: whether -1 is a label too, here and below.
+    """
     inputs = classifier.inputs(x)
-    labels = classifier.labels(y, len(inputs))
+    labels = classifier.labels(y, len(inputs), unlabelled=unlabelled)
 
     def epoch() -> Iterator[Batch]:
         for rows in torch.randperm(len(inputs)).split(batch_size):
@@ -28,7 +31,7 @@ def epochs_of_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: i
     return epoch
 
 
-def epochs_of_generator(classifier: TensorClassifier, generator: Any) -> Epoch:
+def epochs_of_generator(classifier: TensorClassifier, generator: Any, *, unlabelled: bool) -> Epoch:
     """Take the batches of an ART generator, a DataLoader, or any iterable that can be gone through once an epoch.
 
     :raises TypeError: for an iterator, which would be empty in the second epoch, and for what is not iterable.
@@ -42,7 +45,7 @@ def epochs_of_generator(classifier: TensorClassifier, generator: Any) -> Epoch:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise ValueError(f"generator yielded {_outline(batch)}; expected a pair (x, y).")
             x = classifier.inputs(batch[0], "generator's x")
-            yield x, classifier.labels(batch[1], len(x), "generator's y")
+            yield x, classifier.labels(batch[1], len(x), "generator's y", unlabelled=unlabelled)
 
     return epoch
 

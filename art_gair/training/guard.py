@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from art_gair.classifier import TensorClassifier
+
+MEAN_TOLERANCE = 1e-3
+"""How far from 1 the mean of a batch's weights may lie."""
 
 
 class FiniteGuard:
@@ -14,17 +19,19 @@ class FiniteGuard:
     nor momentum ever take in a NaN. From the first such step on, every later one is undone too. `require_finite` reads
     the flag, which waits for the device: each time on a CPU, where waiting costs nothing, once in a while on a GPU.
 
-    :param module: the model to guard.
+    :param classifier: whose model to guard.
     """
 
     READ_EVERY = 64
     """Steps between two looks at the flag on a device that runs ahead of the host."""
 
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
-        self.state: list[Tensor] = [t.detach() for t in (*module.parameters(), *module.buffers())]
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+    def __init__(self, classifier: TensorClassifier) -> None:
+        self.state = classifier.state()
+        self.parameters = [p for p in classifier.module.parameters() if p.requires_grad]
         self.kept = [torch.empty_like(t) for t in self.state]
+        device = classifier.device
         self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.sound_weights = torch.ones((), dtype=torch.bool, device=device)
         self.finite_steps = torch.zeros((), dtype=torch.int64, device=device)
         self.steps = 0
         self.interval = 1 if device.type == "cpu" else self.READ_EVERY
@@ -39,12 +46,13 @@ class FiniteGuard:
         torch._foreach_copy_(self.kept, self.state)
 
     @torch.no_grad()
-    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        """Take the optimizer's step if loss and gradients are finite; else leave the model as `keep` found it."""
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor, weights: Tensor) -> None:
+        """Take the optimizer's step if all is finite and the weights are >= 0, mean 1; else leave the model as kept."""
+        self.sound_weights &= ~self.finite | ((weights >= 0).all() & ((weights.mean() - 1).abs() < MEAN_TOLERANCE))
         grads = [p.grad for p in self.parameters if p.grad is not None]
         # One sum over everything: finite if all entries are, short of an overflow, which is divergence as well.
         total = torch.stack([loss.detach().float(), *(g.abs().sum().float() for g in grads)]).sum()
-        self.finite &= torch.isfinite(total)
+        self.finite &= torch.isfinite(total) & self.sound_weights
         for grad in grads:
             grad.copy_(torch.where(self.finite, grad, 0.0))
         optimizer.step()
@@ -58,11 +66,15 @@ class FiniteGuard:
 
         :raises FloatingPointError: with the epoch, the batch and the likely cause; the model holds its last finite
             state.
+        :raises ValueError: if it was the weights that were not finite, negative, or not of mean 1.
         """
         if not (now or self.steps % self.interval == 0) or bool(self.finite):
             return
+        where = f"in epoch {epoch}, batch {int(self.finite_steps)} (both counted from 0)"
+        if not bool(self.sound_weights):
+            raise ValueError(f"weighting returned weights that are negative, not finite or not of mean 1 {where}.")
         raise FloatingPointError(
-            f"the loss or its gradient became non-finite in epoch {epoch}, batch {int(self.finite_steps)} (both "
-            f"counted from 0); the model keeps its weights from before that batch. The likely cause is a learning rate "
-            f"that is too high (it was {lr:g}); if it happens at once, a loss that does not fit the model's output."
+            f"the loss or its gradient became non-finite {where}; the model keeps its weights from before that batch. "
+            f"The likely cause is a learning rate that is too high (it was {lr:g}); if it happens at once, a loss that "
+            "does not fit the model's output."
         )

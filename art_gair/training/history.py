@@ -8,6 +8,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from art_gair.objectives.base import Terms
+
 
 class EpochRecord(TypedDict):
     """One epoch of `trainer.history`: plain Python numbers, ready for JSON or a data frame."""
@@ -15,13 +17,13 @@ class EpochRecord(TypedDict):
     epoch: int  #: counted from 0
     burn_in: bool  #: True while all weights are 1
     loss: float  #: mean of the weighted loss over the epoch's samples, what was minimised
-    adversarial_loss: float  #: mean of the loss on adversarial examples without weights
+    unweighted_loss: float  #: mean of the same loss with weight 1 for each sample
     train_robust_accuracy: float  #: 0..1, on the training attack's examples, by the update's forward in train mode
     clean_accuracy: float | None  #: 0..1, on validation_data; None without
     robust_accuracy: (
         float | None
     )  #: 0..1, on validation_data under the training attack; None without. Read it with care
-    kappa_histogram: list[int]  #: number of samples with kappa = 0, 1, ..., max_iter
+    kappa_histogram: list[int]  #: number of samples with kappa = 0, 1, ..., max_iter; empty under another attack
     effective_sample_size: float  #: (sum w)^2 / sum w^2 of a batch, mean over the batches
     lr: float  #: of the optimizer's first parameter group
     lam: float | None  #: the weighting's; None in the burn-in and for a weighting without
@@ -33,19 +35,25 @@ class EpochMeter:
 
     def __init__(self, max_iter: int, device: torch.device) -> None:
         self.began = time.perf_counter()
-        self.histogram = torch.zeros(max_iter + 1, dtype=torch.int64, device=device)
+        self.histogram: Tensor | None = None
+        self.max_iter, self.device = max_iter, device
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.samples = 0
         self.batches = 0
 
     @torch.no_grad()
-    def update(self, weights: Tensor, losses: Tensor, logits: Tensor, labels: Tensor, kappa: Tensor) -> None:
-        """Add one step's batch; every argument has one row a sample."""
-        w, loss = weights.double(), losses.detach().double()
-        correct = (logits.argmax(dim=1) == labels).sum()
-        self.sums += torch.stack([(w * loss).sum(), loss.sum(), correct.double(), w.sum() ** 2 / (w**2).sum()])
-        self.histogram.scatter_add_(0, kappa, torch.ones_like(kappa))
-        self.samples += len(labels)
+    def update(self, weights: Tensor, terms: Terms, total: Tensor, labels: Tensor, kappa: Tensor | None) -> None:
+        """Add one step's batch."""
+        n, w = len(labels), weights.double()
+        unweighted = terms.weighted if terms.plain is None else terms.weighted + terms.plain
+        correct = (terms.logits.argmax(dim=1) == labels).sum()
+        effective = w.sum() ** 2 / (w**2).sum()
+        self.sums += torch.stack([n * total.double(), unweighted.sum().double(), correct.double(), effective])
+        if kappa is not None:
+            if self.histogram is None:
+                self.histogram = torch.zeros(self.max_iter + 1, dtype=torch.int64, device=self.device)
+            self.histogram.scatter_add_(0, kappa, torch.ones_like(kappa))
+        self.samples += n
         self.batches += 1
 
     def record(
@@ -57,11 +65,11 @@ class EpochMeter:
             epoch=epoch,
             burn_in=burn_in,
             loss=weighted / self.samples,
-            adversarial_loss=plain / self.samples,
+            unweighted_loss=plain / self.samples,
             train_robust_accuracy=correct / self.samples,
             clean_accuracy=None if accuracy is None else accuracy[0],
             robust_accuracy=None if accuracy is None else accuracy[1],
-            kappa_histogram=self.histogram.tolist(),
+            kappa_histogram=[] if self.histogram is None else self.histogram.tolist(),
             effective_sample_size=effective / self.batches,
             lr=lr,
             lam=lam,

@@ -3,57 +3,55 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import trange
 
+from art_gair.plugins.base import Plugin
 from art_gair.training.data import Epoch, merge_singles
 from art_gair.training.history import EpochMeter, EpochRecord
 from art_gair.training.step import TrainingStep
-from art_gair.weighting.base import Weighting
-from art_gair.weighting.geometry import UniformWeighting
 
 logger = logging.getLogger(__name__)
 
-Validation = Callable[[], tuple[float, float]]
+Validation = Callable[[TrainingStep], tuple[float, float]]
 """Called at the end of an epoch; returns clean and robust accuracy, 0..1."""
 
 
 def train(
-    step: TrainingStep,
+    step_of: Callable[[int], tuple[TrainingStep, bool]],
     batches: Epoch,
     nb_epochs: int,
-    burn_in: int,
-    weighting: Weighting,
     scheduler: LRScheduler | None,
     validation: Validation | None,
     history: list[EpochRecord],
 ) -> None:
-    """Train for nb_epochs, the first burn_in of them with weight 1 for every sample; append a record for each.
+    """Train for nb_epochs; append a record for each.
 
+    :param step_of: gives the step as it stands in an epoch, and whether that epoch belongs to the burn-in.
     :raises FloatingPointError: when a loss or gradient is not finite; the model keeps its last finite weights.
-    :raises ValueError: when an epoch has no batch.
+    :raises ValueError: when an epoch has no batch, or the weighting's weights are unusable.
     """
-    device = step.classifier.device
     for epoch in trange(nb_epochs, desc="Adversarial Training GAIRAT - Epochs"):
-        in_burn_in = epoch < burn_in
-        scheme: Weighting = UniformWeighting() if in_burn_in else weighting
+        step, in_burn_in = step_of(epoch)
+        device = step.classifier.device
         lr = float(step.optimizer.param_groups[0]["lr"])
         meter = EpochMeter(step.max_iter, device)
         step.guard.begin_epoch()
+        for plugin in step.plugins:
+            plugin.begin_epoch(epoch)
         for x, labels in merge_singles(batches()):
-            step(x.to(device, torch.float32), labels.to(device), scheme, epoch, meter)
+            step(x.to(device, torch.float32), labels.to(device), meter)
             step.guard.require_finite(epoch, lr)
         step.guard.require_finite(epoch, lr, now=True)
         if meter.batches == 0:
             raise ValueError(f"generator yielded no batch in epoch {epoch}.")
-        with _generators_restored(device):
-            accuracy = None if validation is None else validation()
-        record = meter.record(epoch, in_burn_in, lr, _lam(scheme, epoch), accuracy)
+        accuracy = None if validation is None else _validate(validation, step)
+        record = meter.record(epoch, in_burn_in, lr, _lam(step.weighting, epoch), accuracy)
         history.append(record)
         _advance(scheduler, record)
         _log(record)
@@ -63,10 +61,23 @@ def _lam(weighting: Any, epoch: int) -> float | None:
     return float(weighting.lam_at(epoch)) if hasattr(weighting, "lam_at") else None
 
 
+def _validate(validation: Validation, step: TrainingStep) -> tuple[float, float]:
+    with _generators_restored(step.classifier.device), _around_validation(step.plugins):
+        return validation(step)
+
+
 @contextmanager
 def _generators_restored(device: torch.device) -> Iterator[None]:
     """Validation draws random starts; training must go on as if it had not."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def _around_validation(plugins: Sequence[Plugin]) -> Iterator[None]:
+    with ExitStack() as around:
+        for plugin in plugins:
+            around.enter_context(plugin.around_validation())
         yield
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from art_gair.attacks.geometry_aware_pgd import Perturb
 from art_gair.classifier import TensorClassifier
-from art_gair.objectives.at import AT
+from art_gair.objectives.base import Batch, Objective, Terms
 from art_gair.objectives.per_sample import PerSampleLoss
+from art_gair.plugins.base import Plugin
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochMeter
 from art_gair.weighting.base import Weighting
@@ -18,34 +21,69 @@ from art_gair.weighting.base import Weighting
 
 @dataclass
 class TrainingStep:
-    """Attack, weigh, descend: the parts a step is made of."""
+    """Attack, weigh, descend: the parts a step is made of, as they stand in one epoch."""
 
     classifier: TensorClassifier
-    attack: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    attack: Perturb
+    second_attack: Perturb | None
     max_iter: int
-    objective: AT
+    objective: Objective
     loss: PerSampleLoss
+    weighting: Weighting
     optimizer: torch.optim.Optimizer
+    plugins: Sequence[Plugin]
     guard: FiniteGuard
+    epoch: int
 
-    def __call__(self, x: Tensor, labels: Tensor, weighting: Weighting, epoch: int, meter: EpochMeter) -> None:
+    def __call__(self, x: Tensor, labels: Tensor, meter: EpochMeter) -> None:
         """Take one step on a batch that lies on the device.
 
         :param x: inputs, float32 (n, *input_shape).
-        :param labels: classes, int64 (n,).
-        :param weighting: this epoch's scheme.
-        :param epoch: counted from 0.
+        :param labels: classes, int64 (n,); -1 for unlabelled samples, where the objective can use them.
         :param meter: takes the batch's sums.
         """
-        x_adv, kappa = self.attack(x, labels)
+        targets = self._targets(x, labels)
+        x_adv, kappa = self.attack(x, targets)
+        x_second = None if self.second_attack is None else self.second_attack(x, targets)[0]
+        batch = Batch(x, x_adv, labels, x_second)
+
+        def weighted_loss() -> tuple[Tensor, Tensor, Terms]:
+            terms = self.objective(self.classifier, self.loss, batch)
+            weights = self._weights(terms, kappa, targets)
+            return self.objective.total(weights, terms), weights, terms
 
         self.guard.keep()
         self.classifier.module.train()
-        self.optimizer.zero_grad()
-        logits, losses = self.objective(self.classifier, self.loss, x, x_adv, labels)
-        weights = weighting(kappa=kappa, max_iter=self.max_iter, logits=logits.detach(), labels=labels, epoch=epoch)
-        loss = (weights * losses).mean()
-        loss.backward()
-        self.guard.step(self.optimizer, loss)
+        with ExitStack() as around:
+            for plugin in self.plugins:
+                around.enter_context(plugin.around_loss(lambda: weighted_loss()[0]))
+            total, weights, terms = weighted_loss()
+            self.optimizer.zero_grad()
+            total.backward()
+        for plugin in self.plugins:
+            plugin.after_backward()
+        self.guard.step(self.optimizer, total, weights)
+        for plugin in self.plugins:
+            plugin.after_step()
 
-        meter.update(weights, losses, logits, labels, kappa)
+        meter.update(weights, terms, total, targets, kappa)
+
+    def _targets(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Put the model's own prediction in the place of a missing label: what the attack moves away from."""
+        if not self.objective.unlabelled:
+            return labels
+        with self.classifier.evaluating(), torch.no_grad():
+            return torch.where(labels < 0, self.classifier.logits(x).argmax(dim=1), labels)
+
+    def _weights(self, terms: Terms, kappa: Tensor | None, targets: Tensor) -> Tensor:
+        weights = self.weighting(
+            kappa=kappa,  # type: ignore[arg-type]  # None only for schemes that do not need it
+            max_iter=self.max_iter,
+            logits=terms.logits.detach(),
+            labels=targets,
+            epoch=self.epoch,
+        )
+        if not isinstance(weights, Tensor) or weights.shape != targets.shape:
+            came = tuple(weights.shape) if isinstance(weights, Tensor) else f"a {type(weights).__name__}"
+            raise ValueError(f"weighting returned {came}; expected a tensor of shape {tuple(targets.shape)}.")
+        return weights.detach()

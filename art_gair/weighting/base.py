@@ -1,4 +1,4 @@
-"""What a weighting is, and the normalisation that all of them share."""
+"""What a weighting is, and what all of the package's share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Weighting(Protocol):
     def __call__(self, *, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
         """Weigh a batch.
 
-        :param kappa: looks survived, int64 (n,), 0..max_iter.
+        :param kappa: looks survived, int64 (n,), 0..max_iter; None under an attack that does not count it.
         :param max_iter: K of the attack.
         :param logits: f(x_adv) of the update's forward, detached, (n, nb_classes).
         :param labels: classes, int64 (n,).
@@ -25,32 +25,70 @@ class Weighting(Protocol):
         ...
 
 
-class KappaWeighting(ABC):
-    """A scheme on kappa alone: it gives the logarithm of its raw weights, the rest is done here."""
+class InstanceWeighting(ABC):
+    """Base of the package's schemes: it normalises the raw weights whose logarithms a scheme gives."""
+
+    needs_kappa = False
 
     def __call__(
         self,
         *,
-        kappa: Tensor,
-        max_iter: int,
+        kappa: Tensor | None = None,
+        max_iter: int = 0,
         logits: Tensor | None = None,
         labels: Tensor | None = None,
         epoch: int = 0,
     ) -> Tensor:
-        """Weigh a batch.
+        """Weigh a batch; a scheme on kappa needs no logits and labels, a scheme on logits no kappa.
 
         :param kappa: looks survived, int64 (n,), 0..max_iter.
         :param max_iter: K of the attack that counted kappa, at least 1.
-        :param logits: not used.
-        :param labels: not used.
+        :param logits: f(x_adv), (n, nb_classes).
+        :param labels: classes, int64 (n,).
         :param epoch: epoch of the training, counted from 0, for schemes with a schedule.
         :return: float32 (n,), >= 0, mean 1.
+        :raises ValueError: if what the scheme needs is not given.
         """
-        return normalise(self.log_weights(kappa.double(), max_iter, epoch))
+        with torch.no_grad():
+            return normalise(self._raw(kappa, max_iter, logits, labels, epoch))
+
+    @abstractmethod
+    def _raw(
+        self, kappa: Tensor | None, max_iter: int, logits: Tensor | None, labels: Tensor | None, epoch: int
+    ) -> Tensor:
+        """Return the logarithms of the raw weights, float64 (n,), not all -inf and never +inf."""
+
+
+class KappaWeighting(InstanceWeighting):
+    """A scheme on kappa alone."""
+
+    needs_kappa = True
 
     @abstractmethod
     def log_weights(self, kappa: Tensor, max_iter: int, epoch: int) -> Tensor:
-        """Map kappa, float64 (n,), to the logarithm of the raw weights, float64 (n,), never +inf."""
+        """Map kappa, float64 (n,), to the logarithms of the raw weights, float64 (n,)."""
+
+    def _raw(
+        self, kappa: Tensor | None, max_iter: int, logits: Tensor | None, labels: Tensor | None, epoch: int
+    ) -> Tensor:
+        if kappa is None:
+            raise ValueError(f"{type(self).__name__} weighs by kappa, which is None; the attack must count it.")
+        return self.log_weights(kappa.double(), max_iter, epoch)
+
+
+class LogitsWeighting(InstanceWeighting):
+    """A scheme on the logits of the adversarial examples."""
+
+    @abstractmethod
+    def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
+        """Map log-probabilities of x_adv, float64 (n, nb_classes), to logarithms of the raw weights, float64 (n,)."""
+
+    def _raw(
+        self, kappa: Tensor | None, max_iter: int, logits: Tensor | None, labels: Tensor | None, epoch: int
+    ) -> Tensor:
+        if logits is None or labels is None:
+            raise ValueError(f"{type(self).__name__} weighs by logits and labels; both must be given.")
+        return self.log_weights(logits.double().log_softmax(dim=1), labels)
 
 
 def normalise(log_weights: Tensor) -> Tensor:

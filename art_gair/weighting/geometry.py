@@ -15,20 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from art_gair.schedules import value_at
 from art_gair.weighting.base import KappaWeighting
 
 Lam = float | Callable[[int], float]
-
-
-class UniformWeighting(KappaWeighting):
-    """Weight 1 for every sample: plain adversarial training."""
-
-    def log_weights(self, kappa: Tensor, max_iter: int, epoch: int) -> Tensor:
-        """Return zeros."""
-        return torch.zeros_like(kappa)
-
-    def __repr__(self) -> str:
-        return "UniformWeighting()"
 
 
 class DiscreteWeighting(KappaWeighting):
@@ -60,7 +50,7 @@ class TanhWeighting(KappaWeighting):
 
     def lam_at(self, epoch: int) -> float:
         """Return lam in an epoch, counted from 0."""
-        lam: Any = self.lam(epoch) if callable(self.lam) else self.lam
+        lam: Any = value_at(self.lam, epoch)
         if isinstance(lam, bool) or not isinstance(lam, numbers.Real):
             raise TypeError(f"lam is {lam!r} in epoch {epoch}; expected a number or a function of the epoch to one.")
         if math.isnan(lam):

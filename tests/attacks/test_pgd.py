@@ -208,7 +208,7 @@ def test_one_forward_a_step() -> None:
     assert calls == 7
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing() -> None:
+def test_a_gradient_of_nan_moves_nothing() -> None:
     def model(x: Tensor) -> Tensor:
         return torch.stack([x.sum(1), (x[:, 0] - x[:, 0]).sqrt() + x[:, 1]], dim=1)  # d sqrt(0) / dx is inf - inf
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from art_gair.classifier import TensorClassifier
 from art_gair.training.guard import FiniteGuard
 from tests.models import assert_same_state, classifier_of, conv_net, digits, digits_classifier, mlp, state_of
 from tests.test_trainer import trainer_of
@@ -69,9 +70,10 @@ def test_the_model_keeps_its_state_from_before_the_batch(what: str) -> None:
 
 def test_a_device_that_runs_ahead_is_asked_only_now_and_then() -> None:
     """As on a GPU: steps after the first bad one leave no trace, however late the flag is read."""
-    model = mlp((4,), 3)
+    classifier = TensorClassifier(classifier_of(mlp((4,), 3), (4,), 3))
+    model = classifier.module
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    guard = FiniteGuard(model, torch.device("cpu"))
+    guard = FiniteGuard(classifier)
     guard.interval = guard.READ_EVERY
     x, y = torch.rand(8, 4), torch.arange(8) % 3
     for i in range(63):
@@ -79,7 +81,7 @@ def test_a_device_that_runs_ahead_is_asked_only_now_and_then() -> None:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y) * (torch.nan if i == 20 else 1.0)
         loss.backward()
-        guard.step(optimizer, loss)
+        guard.step(optimizer, loss, torch.ones(8))
         guard.require_finite(0, 0.1)
         if i == 19:
             before = state_of(model)
@@ -93,16 +95,17 @@ def test_a_healthy_step_is_the_optimizers_own() -> None:
     results: list[Any] = []
     for guarded in (True, False):
         torch.manual_seed(0)
-        model = mlp((4,), 3)
+        classifier = TensorClassifier(classifier_of(mlp((4,), 3), (4,), 3))
+        model = classifier.module
         optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=0.1)
-        guard = FiniteGuard(model, torch.device("cpu"))
+        guard = FiniteGuard(classifier)
         for _ in range(3):
             guard.keep()
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x), y)
             loss.backward()
             if guarded:
-                guard.step(optimizer, loss)
+                guard.step(optimizer, loss, torch.ones(8))
             else:
                 optimizer.step()
         results.append(model)

@@ -1,0 +1,46 @@
+"""Any other ART attack as the inner maximiser of a training."""
+
+from __future__ import annotations
+
+import torch
+from art.attacks.attack import EvasionAttack
+from torch import Tensor
+
+from art_gair.attacks.geometry_aware_pgd import Perturb
+from art_gair.classifier import TensorClassifier
+
+
+class ArtAttack:
+    """An ART evasion attack that training can use: it crosses to numpy and back once a batch and counts no kappa.
+
+    :param attack: an untargeted attack, on the classifier that is trained or, for transfer, on another one.
+    :raises ValueError: if the attack is targeted.
+    """
+
+    max_iter = 0
+    batch_size = 128
+    epoch = 0
+
+    def __init__(self, attack: EvasionAttack) -> None:
+        if attack.targeted:
+            raise ValueError(f"attack {type(attack).__name__} is targeted; expected an untargeted attack for training.")
+        self.attack = attack
+
+    def on_batches(self, classifier: TensorClassifier) -> Perturb:
+        """Return the attack on tensors of a batch; labels go in one-hot, as every ART attack takes them."""
+        if "verbose" in self.attack.attack_params:
+            self.attack.set_params(verbose=False)  # as ART's own trainer does
+
+        def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+            one_hot = torch.nn.functional.one_hot(labels, classifier.nb_classes).float()
+            with classifier.evaluating():
+                x_adv = self.attack.generate(x=x.cpu().numpy(), y=one_hot.cpu().numpy())
+            return torch.as_tensor(x_adv, dtype=x.dtype, device=x.device), None
+
+        return perturb
+
+    def check_schedules(self, nb_epochs: int) -> None:
+        """Do nothing: ART's attacks have no schedules."""
+
+    def __repr__(self) -> str:
+        return repr(self.attack)

@@ -1,0 +1,65 @@
+"""Adversarial weight perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from art_gair.checks import require_int, require_number
+from art_gair.classifier import TensorClassifier, assign
+from art_gair.plugins.base import Plugin
+
+
+class AWP(Plugin):
+    """Takes the update's gradient at weights moved against the model: w + gamma ||w|| g / ||g||, layer by layer.
+
+    g is the gradient of the batch's weighted loss at w. Biases and BatchNorm's one-dimensional parameters stay. After
+    the backward pass weights, and BatchNorm's buffers as the extra forward moved them, are put back bit for bit (Wu et
+    al., NeurIPS 2020, Eq. 10 and Alg. 1).
+
+    :param gamma: size of the perturbation relative to each layer's weights, >= 0; 0 does nothing. The paper's is 0.01
+        for AT and 0.005 for TRADES.
+    :param start_epoch: the first epoch that is perturbed, counted from 0.
+    :raises TypeError, ValueError: if an argument is of the wrong type or negative.
+    """
+
+    def __init__(self, gamma: float = 0.01, start_epoch: int = 0) -> None:
+        self.gamma = require_number(gamma, "gamma", at_least=0.0)
+        self.start_epoch = require_int(start_epoch, "start_epoch", at_least=0)
+        self.active = False
+
+    def start(self, classifier: TensorClassifier) -> None:
+        """Take hold of the weights that are perturbed."""
+        module = classifier.module
+        self.weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+        self.buffers = list(module.buffers())
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Perturb from start_epoch on."""
+        self.active = self.gamma > 0 and epoch >= self.start_epoch and bool(self.weights)
+
+    @contextmanager
+    def around_loss(self, loss: Callable[[], Tensor]) -> Iterator[None]:
+        """Perturb, and put back whatever happens."""
+        if not self.active:
+            yield
+            return
+        buffers = [b.clone() for b in self.buffers]
+        grads = torch.autograd.grad(loss(), self.weights, allow_unused=True)
+        assign(self.buffers, buffers)
+        before = [w.detach().clone() for w in self.weights]
+        with torch.no_grad():
+            for weight, grad in zip(self.weights, grads, strict=True):
+                if grad is not None:
+                    scale = weight.norm() / grad.norm().clamp(min=torch.finfo(grad.dtype).tiny)
+                    weight.add_(self.gamma * scale * grad)
+        try:
+            yield
+        finally:
+            assign(self.weights, before)
+
+    def __repr__(self) -> str:
+        return f"AWP(gamma={self.gamma}, start_epoch={self.start_epoch})"

@@ -1,0 +1,154 @@
+"""The papers' settings, one function a method: each returns a ready trainer and prints what it chose.
+
+`dataset` picks among settings where the papers differ between data sets. Radii are of the range of the classifier's
+clip_values. Model, optimizer, learning rate and number of epochs stay the user's; the papers' are in the docstrings:
+for "cifar10" SGD with momentum 0.9 and batch size 128, learning rate 0.1 divided by 10 at 30 and 60 of 100 epochs for a
+ResNet-18, crop + flip augmentation; for "svhn" learning rate 0.01 and no flips.
+
+Every method here is judged by the worst of several attacks or not at all; see the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from art.estimators.classification import PyTorchClassifier
+
+from art_gair.attacks.friendly_pgd import FriendlyPGD
+from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.objectives import AT, MART, TRADES, CompositeKL, Objective
+from art_gair.plugins import Plugin
+from art_gair.schedules import Piecewise
+from art_gair.trainer import AdversarialTrainerGAIRAT, span_of
+from art_gair.weighting import MarginWeighting, TanhWeighting, UniformWeighting, Weighting
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What differs between data sets; eps and eps_step as shares of the input range."""
+
+    eps: float
+    eps_step: float
+    max_iter: int
+    trades_beta: float
+
+
+PRESETS = {
+    "cifar10": Preset(eps=8 / 255, eps_step=2 / 255, max_iter=10, trades_beta=6.0),
+    "svhn": Preset(eps=8 / 255, eps_step=2 / 255, max_iter=10, trades_beta=6.0),
+    "mnist": Preset(eps=0.3, eps_step=0.01, max_iter=40, trades_beta=1.0),
+}
+
+FAT_TAU = Piecewise(values=(0, 3, 6), starts=(40, 70))
+"""tau 0 up to epoch 40, 3 up to 70, then 6."""
+
+Plugins = Sequence[Plugin]
+
+
+def at(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+    """Adversarial training (Madry et al., ICLR 2018): no weights; PGD on the cross entropy from a random start."""
+    return _trainer("AT", classifier, dataset, plugins)
+
+
+def gairat(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+    """GAIRAT (Zhang et al., ICLR 2021, Sec. 4): AT with tanh weights, lam -1, after a burn-in of 30 % of the epochs."""
+    return _trainer("GAIRAT", classifier, dataset, plugins, weighting=TanhWeighting(-1.0), burn_in=None)
+
+
+def fat(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+    """Friendly adversarial training (Zhang et al., ICML 2020): early-stopped PGD, tau 0, then 3, then 6."""
+    return _trainer("FAT", classifier, dataset, plugins, tau=FAT_TAU)
+
+
+def gair_fat(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+) -> AdversarialTrainerGAIRAT:
+    """GAIR-FAT (Zhang et al., ICLR 2021): FAT with tanh weights, lam 0, after a burn-in of 30 % of the epochs."""
+    return _trainer("GAIR-FAT", classifier, dataset, plugins, weighting=TanhWeighting(0.0), burn_in=None, tau=FAT_TAU)
+
+
+def trades(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+    """TRADES (Zhang et al., ICML 2019): beta 6, on MNIST 1; the attack on the KL divergence from x + 0.001 N(0, 1)."""
+    return _trainer("TRADES", classifier, dataset, plugins, objective=TRADES(_preset(dataset).trades_beta))
+
+
+def gair_trades(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+) -> AdversarialTrainerGAIRAT:
+    """GAIR-TRADES (Zhang et al., ICLR 2021, App.): TRADES with tanh weights, lam -1, on the KL term."""
+    objective = TRADES(_preset(dataset).trades_beta)
+    weights = TanhWeighting(-1.0)
+    return _trainer("GAIR-TRADES", classifier, dataset, plugins, weighting=weights, objective=objective, burn_in=None)
+
+
+def mart(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+    """MART (Wang et al., ICLR 2020): beta 5; the attack on the cross entropy from a random start."""
+    return _trainer("MART", classifier, dataset, plugins, objective=MART(5.0))
+
+
+def gair_mart(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+) -> AdversarialTrainerGAIRAT:
+    """MART with GAIRAT's tanh weights, lam -1, on its boosted cross entropy, as MAIL puts weights on MART."""
+    weights = TanhWeighting(-1.0)
+    return _trainer("GAIR-MART", classifier, dataset, plugins, weighting=weights, objective=MART(5.0), burn_in=None)
+
+
+def mail_at(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+    """MAIL-AT (Wang et al., NeurIPS 2021): AT with margin weights, slope 10, bias 0.5, from 75 % of the epochs."""
+    weights = MarginWeighting(slope=10.0, bias=0.5)
+    return _trainer("MAIL-AT", classifier, dataset, plugins, weighting=weights, burn_in=0.75)
+
+
+def mail_trades(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+) -> AdversarialTrainerGAIRAT:
+    """MAIL-TRADES (Wang et al., NeurIPS 2021): TRADES with margin weights, slope 2, bias 0, from 75 % of the epochs."""
+    objective = TRADES(_preset(dataset).trades_beta)
+    weights = MarginWeighting(slope=2.0, bias=0.0)
+    return _trainer("MAIL-TRADES", classifier, dataset, plugins, weighting=weights, objective=objective, burn_in=0.75)
+
+
+def gair_rst(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+) -> AdversarialTrainerGAIRAT:
+    """GAIR-RST (Zhang et al., ICLR 2021): the composite KL objective, beta 6, lam -1, weights from half-way on.
+
+    For labelled and pseudo-labelled data, `SemiSupervisedBatches` in `art_gair.training.semi_supervised`. The paper's
+    run: WRN-28-10, 200 epochs, batches of 256, half of them unlabelled, cosine learning rate, weight decay 5e-4.
+    """
+    weights = TanhWeighting(-1.0)
+    return _trainer("GAIR-RST", classifier, dataset, plugins, weighting=weights, objective=CompositeKL(), burn_in=0.5)
+
+
+def _preset(dataset: str) -> Preset:
+    if dataset not in PRESETS:
+        raise ValueError(f"dataset is {dataset!r}; expected one of {', '.join(map(repr, PRESETS))}.")
+    return PRESETS[dataset]
+
+
+def _trainer(
+    method: str,
+    classifier: PyTorchClassifier,
+    dataset: str,
+    plugins: Plugins,
+    *,
+    weighting: Weighting | None = None,
+    objective: Objective | None = None,
+    burn_in: float | None = 0,
+    tau: Callable[[int], float] | None = None,
+) -> AdversarialTrainerGAIRAT:
+    """Put the parts together and print them."""
+    preset, span = _preset(dataset), span_of(classifier)
+    objective = AT() if objective is None else objective
+    settings: dict[str, Any] = {**objective.attack, "max_iter": preset.max_iter}
+    settings |= {"eps": preset.eps * span, "eps_step": preset.eps_step * span}
+    attack = GeometryAwarePGD(classifier, **settings) if tau is None else FriendlyPGD(classifier, tau=tau, **settings)
+    weighting = UniformWeighting() if weighting is None else weighting
+    trainer = AdversarialTrainerGAIRAT(
+        classifier, attack, weighting, objective=objective, burn_in=burn_in, plugins=plugins
+    )
+    print(f"{method}, settings for {dataset}: {trainer}")  # noqa: T201 - a recipe says what it chose
+    return trainer

@@ -1,0 +1,28 @@
+"""Distributionally robust weights: the worst distribution within a KL ball around the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from art_gair.checks import require_number
+from art_gair.weighting.base import LogitsWeighting
+
+
+@dataclass
+class KLDROWeighting(LogitsWeighting):
+    """KL-DRO: w = exp(CE(f(x_adv), y) / temperature), normalised to mean 1 (Hu & Hong, 2013).
+
+    :param temperature: > 0; small: the worst samples only, large: uniform.
+    :raises TypeError, ValueError: if temperature is no finite number or not positive.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_number(self.temperature, "temperature", above=0.0)
+
+    def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
+        """Return CE / temperature: rises with the loss."""
+        return -log_p.gather(1, labels[:, None])[:, 0] / self.temperature

@@ -1,0 +1,50 @@
+"""Two schemes in one, and a floor under any scheme."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from art_gair.checks import require_number
+from art_gair.weighting.base import Weighting
+from art_gair.weighting.uniform import UniformWeighting
+
+
+@dataclass
+class Mixed:
+    """w = (1 - rho) a + rho b, of two schemes a and b; mean 1 because theirs is.
+
+    :param a: a scheme.
+    :param b: another.
+    :param rho: share of b, 0..1.
+    :raises TypeError, ValueError: if a or b is no scheme, or rho outside 0..1.
+    """
+
+    a: Weighting
+    b: Weighting
+    rho: float
+
+    def __post_init__(self) -> None:
+        require_number(self.rho, "rho", at_least=0.0, at_most=1.0)
+        for scheme, name in ((self.a, "a"), (self.b, "b")):
+            if not callable(scheme):
+                raise TypeError(f"{name} is {scheme!r}; expected a weighting.")
+
+    @property
+    def needs_kappa(self) -> bool:
+        """Whether either scheme does."""
+        return any(getattr(scheme, "needs_kappa", False) for scheme in (self.a, self.b))
+
+    def __call__(self, *, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
+        """Weigh a batch: arguments as in `Weighting`, -> (n,), >= 0, mean 1."""
+        a, b = (
+            scheme(kappa=kappa, max_iter=max_iter, logits=logits, labels=labels, epoch=epoch)
+            for scheme in (self.a, self.b)
+        )
+        return (1.0 - self.rho) * a + self.rho * b
+
+
+def floored(weighting: Weighting, share: float) -> Mixed:
+    """Mix a scheme with uniform weights, so that no sample's weight goes under `share`, 0..1 (the mean is 1)."""
+    return Mixed(weighting, UniformWeighting(), share)

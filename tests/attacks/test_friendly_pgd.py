@@ -1,0 +1,159 @@
+"""FAT's attack: it stops, keeps its rows, and counts kappa all the same."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from art_gair import AdversarialTrainerGAIRAT, FriendlyPGD, GeometryAwarePGD, TanhWeighting
+from art_gair.attacks.norms import NORMS
+from art_gair.attacks.pgd import PGD
+from art_gair.plugins import Plugin
+from art_gair.schedules import Linear, Piecewise
+from tests.models import classifier_of, digits, digits_classifier, mlp
+from tests.reference import algorithm_1
+
+SETTINGS: dict[str, Any] = {"eps": 0.2, "eps_step": 0.03, "max_iter": 8, "num_random_init": 0}
+
+
+class Spy(Plugin):
+    """Notes tau at each epoch."""
+
+    def __init__(self, attack: FriendlyPGD, seen: list[int]) -> None:
+        self.attack, self.seen = attack, seen
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.seen.append(self.attack._tau_at(self.attack.epoch))
+
+
+def data(n: int = 60) -> tuple[Any, Any, Any]:
+    """Return a classifier with inputs it classifies as labelled, so that they are fooled at different steps."""
+    classifier = classifier_of(mlp((6,), 3), (6,), 3)
+    x = np.random.rand(n, 6).astype(np.float32)
+    return classifier, x, classifier.predict(x).argmax(axis=1)
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    norm=st.sampled_from([math.inf, 2.0, 1.0]),
+    max_iter=st.integers(1, 7),
+    tau=st.integers(0, 4),
+)
+def test_equals_fats_literal_algorithm(seed: int, norm: float, max_iter: int, tau: int) -> None:
+    """Sample by sample: PGD, cut off at the look that finds it misclassified for the (tau + 1)th time."""
+    torch.manual_seed(seed)
+    model = mlp((6,), 3).double()
+    x = torch.rand(5, 6, dtype=torch.float64)
+    labels = model(x).argmax(dim=1)
+    eps, eps_step = {math.inf: (0.2, 0.05), 2.0: (0.6, 0.15), 1.0: (1.0, 0.3)}[norm]
+    radii = torch.tensor(eps, dtype=torch.float64), torch.tensor(eps_step, dtype=torch.float64)
+    x_adv, kappa = PGD(NORMS[norm], "ce", max_iter, 0, None, tau=tau)(model, x, labels, *radii)
+    for i in range(5):
+        point, looks, left = x[i], 0, tau
+        for _ in range(max_iter):
+            if int(model(point[None])[0].argmax()) == int(labels[i]):
+                looks += 1
+            elif left == 0:
+                break
+            else:
+                left -= 1
+            point, _ = algorithm_1.attack_one(
+                model,
+                x[i],
+                int(labels[i]),
+                norm=norm,
+                eps=eps,
+                eps_step=eps_step,
+                max_iter=1,
+                start=point,
+                bounds=None,
+                loss=algorithm_1.cross_entropy,
+            )
+        assert kappa[i] == looks
+        torch.testing.assert_close(x_adv[i], point, rtol=0, atol=1e-9)
+
+
+def test_tau_of_max_iter_is_pgd() -> None:
+    classifier, x, y = data()
+    friendly = FriendlyPGD(classifier, tau=8, **SETTINGS).generate_with_kappa(x, y)
+    plain = GeometryAwarePGD(classifier, **SETTINGS).generate_with_kappa(x, y)
+    assert (friendly[0] == plain[0]).all()
+    assert (friendly[1] == plain[1]).all()
+
+
+def test_each_example_stays_with_its_own_row_and_label() -> None:
+    """The bug of the released GAIR-FAT: samples that stop at different times must not move each other.
+
+    Attacked one by one, each sample gives the same example and the same kappa; and an example that was stopped at once
+    is misclassified against its own label, which in another row it would not have to be.
+    """
+    classifier, x, y = data()
+    attack = FriendlyPGD(classifier, tau=0, **SETTINGS)
+    x_adv, kappa = attack.generate_with_kappa(x, y)
+    assert len(set(kappa)) > 4
+    for i in range(len(x)):
+        alone, kappa_alone = attack.generate_with_kappa(x[i : i + 1], y[i : i + 1])
+        np.testing.assert_allclose(x_adv[i], alone[0], atol=1e-6)
+        assert kappa[i] == kappa_alone[0]
+    assert np.abs(x_adv - x).max() <= 0.2 + 1e-6
+    stopped = kappa < 8
+    assert stopped.sum() > 10
+    assert (classifier.predict(x_adv[stopped]).argmax(axis=1) != y[stopped]).all()
+
+
+def test_friendly_examples_lie_nearer_than_pgds() -> None:
+    classifier, x, y = data()
+    near = np.abs(FriendlyPGD(classifier, tau=0, **SETTINGS).generate(x, y) - x).mean()
+    far = np.abs(GeometryAwarePGD(classifier, **SETTINGS).generate(x, y) - x).mean()
+    assert near < far
+
+
+def test_tau_follows_the_epochs_of_a_training() -> None:
+    classifier = digits_classifier()
+    attack = FriendlyPGD(classifier, tau=Piecewise((0, 3), (2,)), **SETTINGS)
+    seen: list[int] = []
+    AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0), plugins=[Spy(attack, seen)]).fit(
+        *digits(20), nb_epochs=4
+    )
+    assert seen == [0, 0, 3, 3]
+    assert "tau=Piecewise" in repr(attack)
+
+
+def test_eps_follows_the_epochs_of_a_training() -> None:
+    classifier = digits_classifier()
+    attack = GeometryAwarePGD(classifier, eps=Linear(0.05, 0.2, end=3), eps_step=0.2, max_iter=2)
+    x, y = digits(20)
+    AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0)).fit(x, y, nb_epochs=4)
+    assert np.abs(attack.generate(x, y) - x).max() == pytest.approx(0.2, abs=1e-6)
+    attack.epoch = 0
+    assert np.abs(attack.generate(x, y) - x).max() == pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tau", "error", "message"),
+    [
+        (-1, ValueError, "tau is -1; expected an int of at least 0"),
+        (1.5, TypeError, "tau is 1.5; expected an int"),
+        (lambda epoch: -1, ValueError, "tau is -1"),
+    ],
+)
+def test_a_bad_tau_is_named(tau: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        FriendlyPGD(digits_classifier(), tau=tau)
+
+
+def test_a_schedule_that_fails_later_is_refused_at_the_start() -> None:
+    classifier = digits_classifier()
+    for attack, message in (
+        (FriendlyPGD(classifier, tau=lambda epoch: 1 - epoch, **SETTINGS), "tau is -1"),
+        (GeometryAwarePGD(classifier, eps=lambda epoch: 0.1 * (2 - epoch)), "eps is 0.0; expected positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AdversarialTrainerGAIRAT(classifier, attack).fit(*digits(8), nb_epochs=4)

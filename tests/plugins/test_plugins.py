@@ -1,0 +1,207 @@
+"""AWP, EMA and clipping: special cases, exactness, composition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_gair import AWP, EMA, AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, UniformWeighting
+from art_gair.classifier import TensorClassifier
+from art_gair.plugins import ClipGradients, Plugin
+from tests.discovery import concrete_subclasses
+from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of
+
+
+def fitted(*plugins: Plugin, nb_epochs: int = 2, lr: float = 0.05, **kwargs: Any) -> Any:
+    """Train the digits model from a fixed seed; return the trainer."""
+    classifier = digits_classifier(lr=lr)
+    attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2)
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0), burn_in=0, plugins=plugins)
+    torch.manual_seed(3)
+    trainer.fit(*digits(70), batch_size=32, nb_epochs=nb_epochs, **kwargs)
+    return trainer
+
+
+def assert_same_model(trainer: Any, other: Any) -> None:
+    assert_same_state(trainer.classifier.model, state_of(other.classifier.model))
+
+
+def differ(trainer: Any, other: Any) -> bool:
+    return differ_from(trainer.classifier.model, state_of(other.classifier.model))
+
+
+def differ_from(model: nn.Module, before: dict[str, Tensor]) -> bool:
+    return any(not torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_every_plugin_of_the_package_is_tested() -> None:
+    assert concrete_subclasses(Plugin) <= {AWP, EMA, ClipGradients}
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [Plugin(), AWP(gamma=0.0), AWP(gamma=0.01, start_epoch=2), EMA(0.0), EMA(0.9, final="raw"), ClipGradients(1e9)],
+    ids=repr,
+)
+def test_a_plugin_that_does_nothing_changes_nothing(plugin: Plugin) -> None:
+    assert_same_model(fitted(plugin, validation_data=digits(20)), fitted())
+
+
+@pytest.mark.parametrize("plugin", [AWP(0.01), EMA(0.9), ClipGradients(0.1)], ids=repr)
+def test_a_plugin_that_does_something_changes_the_model(plugin: Plugin) -> None:
+    trainer = fitted(plugin)
+    assert differ(trainer, fitted())
+    assert all(torch.isfinite(v).all() for v in trainer.classifier.model.state_dict().values())
+
+
+def test_awp_takes_the_gradient_at_the_perturbed_weights_and_puts_them_back() -> None:
+    """One step by hand: g at w, then the gradient at w + gamma ||w|| g / ||g||, applied at w."""
+    x, y = (torch.from_numpy(a) for a in digits(16))
+    classifier = TensorClassifier(classifier_of(mlp((1, 8, 8), 10), (1, 8, 8)))
+    model, awp = classifier.module, AWP(gamma=0.1)
+    before = state_of(model)
+
+    def loss() -> Tensor:
+        return nn.functional.cross_entropy(model(x), y)
+
+    awp.start(classifier)
+    awp.begin_epoch(0)
+    with awp.around_loss(loss):
+        perturbed = state_of(model)
+        loss().backward()
+    assert_same_state(model, before)
+
+    named = dict(model.named_parameters())
+    grads = torch.autograd.grad(loss(), list(named.values()))
+    for (name, w), g in zip(named.items(), grads, strict=True):
+        moved = w + 0.1 * w.norm() * g / g.norm() if w.ndim > 1 else w
+        torch.testing.assert_close(perturbed[name], moved.detach())
+    assert nn.functional.cross_entropy(torch.func.functional_call(model, perturbed, (x,)), y) > loss()
+    there = {name: value.requires_grad_(True) for name, value in perturbed.items()}
+    moved_loss = nn.functional.cross_entropy(torch.func.functional_call(model, there, (x,)), y)
+    expected = torch.autograd.grad(moved_loss, list(there.values()))
+    for w, g in zip(named.values(), expected, strict=True):
+        torch.testing.assert_close(w.grad, g)
+
+
+def test_awp_leaves_batchnorm_one_forward_a_batch() -> None:
+    trainer = fitted(AWP(0.01))
+    assert trainer.classifier.model[1].num_batches_tracked == 6
+
+
+def test_awp_puts_the_weights_back_after_an_error() -> None:
+    classifier = TensorClassifier(digits_classifier())
+    awp, before = AWP(0.5), state_of(classifier.module)
+    awp.start(classifier)
+    awp.begin_epoch(0)
+    x = torch.from_numpy(digits(4)[0])
+
+    def interrupted() -> None:
+        with awp.around_loss(lambda: classifier.module(x).sum()):
+            assert differ_from(classifier.module, before)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert_same_state(classifier.module, before)
+
+
+def test_ema_is_the_average_of_the_steps() -> None:
+    """Against an average kept by hand, BatchNorm's buffers included."""
+    by_hand: dict[str, Tensor] = {}
+
+    class Keep(Plugin):
+        def start(self, classifier: TensorClassifier) -> None:
+            self.model = classifier.module
+            by_hand.update(state_of(self.model))
+
+        def after_step(self) -> None:
+            for name, value in self.model.state_dict().items():
+                floating = value.is_floating_point()
+                by_hand[name] = 0.8 * by_hand[name] + 0.2 * value if floating else value.clone()
+
+    trainer = fitted(EMA(0.8), Keep())
+    for name, value in trainer.classifier.model.state_dict().items():
+        torch.testing.assert_close(value, by_hand[name])
+
+
+@pytest.mark.parametrize("validate", ["ema", "raw"])
+@pytest.mark.parametrize("final", ["ema", "raw"])
+def test_validation_and_the_final_model_choose_for_themselves(validate: str, final: str) -> None:
+    x, y = digits(70)
+    raw, ema = fitted(), fitted(EMA(0.95))
+    trainer = fitted(EMA(0.95, validate=validate, final=final), validation_data=(x, y))
+    assert_same_model(trainer, {"ema": ema, "raw": raw}[final])
+    looked_at = {"ema": ema, "raw": raw}[validate]
+    accuracy = (looked_at.predict(x).argmax(axis=1) == y).mean()
+    assert trainer.history[-1]["clean_accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_training_that_fails_leaves_the_raw_model() -> None:
+    classifier = digits_classifier(lr=1e30)
+    attack = GeometryAwarePGD(classifier, max_iter=1)
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, UniformWeighting(), plugins=[EMA(0.9), AWP(0.01)])
+    with pytest.raises(FloatingPointError):
+        trainer.fit(*digits(64), batch_size=8, nb_epochs=2)
+    assert all(torch.isfinite(v).all() for v in classifier.model.state_dict().values())
+
+
+def test_clipping_bounds_the_step() -> None:
+    x, y = digits(32)
+    classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8), optimizer=None)
+    classifier._optimizer = torch.optim.SGD(classifier.model.parameters(), lr=1.0)
+    before = [p.detach().clone() for p in classifier.model.parameters()]
+    attack = GeometryAwarePGD(classifier, max_iter=1)
+    AdversarialTrainerGAIRAT(classifier, attack, plugins=[ClipGradients(0.01)]).fit(x, y, nb_epochs=1)
+    steps = [(p.detach() - b).norm() for p, b in zip(classifier.model.parameters(), before, strict=True)]
+    assert torch.stack(steps).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_hooks_are_called_in_the_order_of_the_plugins() -> None:
+    calls: list[str] = []
+
+    class Noted(Plugin):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def start(self, classifier: TensorClassifier) -> None:
+            calls.append(f"{self.name} start")
+
+        def after_backward(self) -> None:
+            calls.append(f"{self.name} backward")
+
+        def after_step(self) -> None:
+            calls.append(f"{self.name} step")
+
+        def finish(self) -> None:
+            calls.append(f"{self.name} finish")
+
+    classifier = digits_classifier()
+    attack = GeometryAwarePGD(classifier, max_iter=1)
+    AdversarialTrainerGAIRAT(classifier, attack, plugins=[Noted("a"), Noted("b")]).fit(*digits(8), nb_epochs=1)
+    assert calls == [f"{name} {hook}" for hook in ("start", "backward", "step", "finish") for name in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: AWP(-0.1), ValueError, "gamma is -0.1; expected a finite number, >= 0"),
+        (lambda: AWP(math.inf), ValueError, "gamma is inf; expected a finite number"),
+        (lambda: AWP(0.01, start_epoch=-1), ValueError, "start_epoch is -1; expected an int of at least 0"),
+        (lambda: EMA(1.0), ValueError, "decay is 1.0; expected a finite number, >= 0 and < 1"),
+        (lambda: EMA("0.9"), TypeError, "decay is '0.9'; expected a number"),  # type: ignore[arg-type]
+        (lambda: EMA(0.9, validate="both"), ValueError, "validate is 'both'; expected 'ema' or 'raw'"),
+        (lambda: EMA(0.9, final=""), ValueError, "final is ''; expected 'ema' or 'raw'"),
+        (lambda: ClipGradients(0.0), ValueError, "max_norm is 0.0; expected a finite number, > 0"),
+        (lambda: fitted("AWP"), TypeError, "plugins holds 'AWP'; expected Plugin objects"),  # type: ignore[arg-type]
+        (lambda: fitted(AWP), TypeError, "plugins holds <class .*AWP'>; expected Plugin objects"),  # type: ignore[arg-type]
+    ],
+)
+def test_bad_arguments_are_named(make: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,271 @@
+"""One attack x one weighting x one objective x plugins: whatever the package holds, trains."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from art.attacks.evasion import (
+    AutoProjectedGradientDescent,
+    DeepFool,
+    FastGradientMethod,
+    ProjectedGradientDescent,
+    ProjectedGradientDescentPyTorch,
+)
+from torch import Tensor
+
+from art_gair import (
+    AT,
+    AWP,
+    EMA,
+    MART,
+    TRADES,
+    AdversarialTrainerGAIRAT,
+    FriendlyPGD,
+    GeometryAwarePGD,
+    MarginWeighting,
+    TanhWeighting,
+    UniformWeighting,
+)
+from art_gair.attacks.losses import LOSSES
+from art_gair.attacks.norms import NORMS
+from art_gair.objectives import CompositeKL
+from art_gair.plugins import ClipGradients
+from art_gair.weighting import SigmoidWeighting
+from tests.discovery import concrete_subclasses
+from tests.models import assert_same_state, digits, digits_classifier, state_of
+from tests.objectives.test_objectives import OBJECTIVES
+from tests.weighting.test_on_logits import SCHEMES
+
+ATTACKS: list[type[GeometryAwarePGD]] = [GeometryAwarePGD, FriendlyPGD]
+EPS = {math.inf: (0.2, 0.1), 2.0: (1.0, 0.5), 1.0: (4.0, 2.0)}
+
+
+def trained(
+    *, weighting: Any, objective: Any = None, attack: Any = GeometryAwarePGD, plugins: Any = (), **settings: Any
+) -> Any:
+    """Train the digits model for one epoch from a fixed seed; return the trainer."""
+    classifier = digits_classifier()
+    eps, eps_step = EPS[settings.get("norm", math.inf)]
+    settings = {"eps": eps, "eps_step": eps_step, "max_iter": 3, **settings}
+    trainer = AdversarialTrainerGAIRAT(
+        classifier, attack(classifier, **settings), weighting, objective=objective, burn_in=0, plugins=plugins
+    )
+    torch.manual_seed(2)
+    trainer.fit(*digits(48), batch_size=16, nb_epochs=1)
+    return trainer
+
+
+def assert_trained(trainer: Any) -> None:
+    assert_moved(trainer)
+    record = trainer.history[0]
+    assert math.isfinite(record["loss"])
+    assert sum(record["kappa_histogram"]) == 48
+    assert 1 <= record["effective_sample_size"] <= 16 + 1e-4
+
+
+def assert_moved(trainer: Any) -> None:
+    fresh = digits_classifier().model
+    pairs = zip(trainer.classifier.model.parameters(), fresh.parameters(), strict=True)
+    assert all(torch.isfinite(p).all() and not torch.equal(p, q) for p, q in pairs)
+
+
+def assert_same(trainer: Any, other: Any) -> None:
+    assert_same_state(trainer.classifier.model, state_of(other.classifier.model))
+
+
+@pytest.mark.parametrize(("weighting", "objective"), list(itertools.product(SCHEMES, OBJECTIVES)), ids=repr)
+def test_every_weighting_with_every_objective(weighting: Any, objective: Any) -> None:
+    assert_trained(trained(weighting=weighting, objective=objective))
+
+
+@pytest.mark.parametrize(("attack", "norm", "loss"), list(itertools.product(ATTACKS, NORMS, LOSSES)))
+def test_every_attack_in_every_norm_with_every_loss(attack: Any, norm: float, loss: str) -> None:
+    assert_trained(trained(weighting=TanhWeighting(0.0), attack=attack, norm=norm, loss=loss))
+
+
+def test_every_attack_of_the_package_is_tested() -> None:
+    assert concrete_subclasses(GeometryAwarePGD) <= set(ATTACKS)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_plugins_together_with_every_objective(objective: Any) -> None:
+    plugins = [AWP(0.01), ClipGradients(1.0), EMA(0.5)]
+    assert_trained(trained(weighting=TanhWeighting(0.0), objective=objective, plugins=plugins))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+@pytest.mark.parametrize("lam_inf", [TanhWeighting(math.inf), SigmoidWeighting(math.inf)], ids=repr)
+def test_lam_inf_is_the_base_method_bit_for_bit(objective: Any, lam_inf: Any) -> None:
+    assert_same(
+        trained(weighting=lam_inf, objective=objective), trained(weighting=UniformWeighting(), objective=objective)
+    )
+
+
+@pytest.mark.parametrize("weighting", [UniformWeighting(), TanhWeighting(0.0)], ids=repr)
+def test_fat_with_tau_of_max_iter_is_at_bit_for_bit(weighting: Any) -> None:
+    assert_same(trained(weighting=weighting, attack=FriendlyPGD, tau=3), trained(weighting=weighting))
+
+
+@pytest.mark.parametrize("objective", [TRADES(), MART(), CompositeKL()], ids=repr)
+def test_the_default_attack_is_the_objectives(objective: Any) -> None:
+    trainer = AdversarialTrainerGAIRAT(digits_classifier(), objective=objective)
+    assert (trainer.attack.loss, trainer.attack.num_random_init) == (
+        ("ce", 1) if isinstance(objective, MART) else ("kl", 0)
+    )
+
+
+def test_permuting_a_batch_permutes_nothing_that_is_learnt() -> None:
+    """A batch in another order gives the same step, for each objective and for weights by kappa and by margin."""
+    x, y = digits(24)
+    order = np.random.permutation(24)
+    for objective, weighting in itertools.product(OBJECTIVES, [TanhWeighting(0.0), MarginWeighting()]):
+        models = []
+        for rows in (np.arange(24), order):
+            classifier = digits_classifier()
+            classifier.model[-2].p = 0.0
+            attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=3, num_random_init=0)
+            trainer = AdversarialTrainerGAIRAT(classifier, attack, weighting, objective=objective, burn_in=0)
+            trainer.fit_generator([(x[rows], y[rows])], nb_epochs=1)
+            models.append(classifier.model)
+        for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-5)
+
+
+# Other ART attacks
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda c: FastGradientMethod(c, eps=0.1),
+        lambda c: ProjectedGradientDescent(c, eps=0.1, eps_step=0.05, max_iter=2),
+        lambda c: ProjectedGradientDescentPyTorch(c, eps=0.1, eps_step=0.05, max_iter=2),
+        lambda c: AutoProjectedGradientDescent(c, eps=0.1, eps_step=0.05, max_iter=2, nb_random_init=1, batch_size=16),
+        lambda c: DeepFool(c, max_iter=2),
+    ],
+    ids=["FGM", "PGD", "PGD on tensors", "APGD", "DeepFool"],
+)
+@pytest.mark.parametrize("weighting", [MarginWeighting(), UniformWeighting()], ids=repr)
+def test_other_art_attacks_train_with_weights_that_need_no_kappa(make: Callable[[Any], Any], weighting: Any) -> None:
+    classifier = digits_classifier()
+    trainer = AdversarialTrainerGAIRAT(classifier, make(classifier), weighting, burn_in=0)
+    trainer.fit(*digits(32), batch_size=16, nb_epochs=1, validation_data=digits(8))
+    assert_moved(trainer)
+    assert trainer.history[0]["kappa_histogram"] == []
+    assert trainer.history[0]["robust_accuracy"] is not None
+
+
+def test_arts_pgd_and_ours_train_alike_from_the_same_start() -> None:
+    models = []
+    settings = {"eps": 0.2, "eps_step": 0.1, "max_iter": 3, "num_random_init": 0}
+    for make in (ProjectedGradientDescentPyTorch, GeometryAwarePGD):
+        classifier = digits_classifier()
+        attack = make(classifier, verbose=False, **settings)
+        torch.manual_seed(1)
+        AdversarialTrainerGAIRAT(classifier, attack, MarginWeighting(), burn_in=0).fit(*digits(32), nb_epochs=1)
+        models.append(classifier.model)
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+
+
+def test_a_transferred_attack_may_be_on_another_classifier() -> None:
+    classifier, other = digits_classifier(), digits_classifier(seed=7)
+    trainer = AdversarialTrainerGAIRAT(classifier, FastGradientMethod(other, eps=0.1), MarginWeighting())
+    trainer.fit(*digits(16), nb_epochs=1)
+    assert_moved(trainer)
+
+
+def test_attacks_that_cannot_give_what_is_needed_are_refused() -> None:
+    classifier = digits_classifier()
+    attack = FastGradientMethod(classifier)
+    with pytest.raises(
+        ValueError, match="FastGradientMethod counts no kappa, which SigmoidWeighting.* MarginWeighting"
+    ):
+        AdversarialTrainerGAIRAT(classifier, attack, SigmoidWeighting())
+    with pytest.raises(ValueError, match="cannot give the second attack, loss 'margin', that CompositeKL needs"):
+        AdversarialTrainerGAIRAT(classifier, attack, MarginWeighting(), objective=CompositeKL())
+    with pytest.raises(ValueError, match="attack FastGradientMethod is targeted"):
+        AdversarialTrainerGAIRAT(classifier, FastGradientMethod(classifier, targeted=True), MarginWeighting())
+
+
+# A user's own parts
+
+
+def test_any_callable_of_the_signature_is_a_weighting() -> None:
+    def by_class(*, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
+        w = 1.0 + (labels == 3).float()
+        return w / w.mean()
+
+    assert_trained(trained(weighting=by_class))
+
+
+@pytest.mark.parametrize(
+    ("weighting", "error", "message"),
+    [
+        (lambda **b: torch.ones(3), ValueError, r"weighting returned \(3,\); expected a tensor of shape \(16,\)"),
+        (lambda **b: 1.0, ValueError, r"weighting returned a float; expected a tensor of shape \(16,\)"),
+        (lambda **b: -torch.ones(16), ValueError, "weights that are negative, not finite or not of mean 1 in epoch 0"),
+        (lambda **b: torch.full((16,), math.nan), ValueError, "negative, not finite or not of mean 1"),
+        (lambda **b: torch.full((16,), math.inf), ValueError, "negative, not finite or not of mean 1"),
+        (lambda **b: torch.full((16,), 2.0), ValueError, "not of mean 1 in epoch 0, batch 0"),
+        ("Tanh", TypeError, "weighting is 'Tanh'; expected a scheme such as TanhWeighting"),
+        (TanhWeighting, TypeError, "weighting is <class .*TanhWeighting'>; expected a scheme"),
+    ],
+)
+def test_bad_weights_are_named_and_touch_nothing(weighting: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        trained(weighting=weighting)
+
+
+def test_bad_weights_leave_the_model_as_it_was() -> None:
+    classifier = digits_classifier()
+    before = state_of(classifier.model)
+    trainer = AdversarialTrainerGAIRAT(classifier, weighting=lambda **b: torch.full((8,), -1.0), burn_in=0)
+    with pytest.raises(ValueError, match="negative"):
+        trainer.fit(*digits(8), nb_epochs=1)
+    assert_same_state(classifier.model, before)
+
+
+def test_bad_objectives_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"objective is 'trades'; expected an Objective such as AT\(\) or TRADES"):
+        AdversarialTrainerGAIRAT(digits_classifier(), objective="trades")  # type: ignore[arg-type]
+
+
+# Burn-in and unlabelled samples
+
+
+@pytest.mark.parametrize(
+    ("burn_in", "expected"),
+    [(0, [0, 0, 0, 0]), (3, [1, 1, 1, 0]), (0.5, [1, 1, 0, 0]), (lambda epoch: epoch % 2 == 0, [1, 0, 1, 0])],
+    ids=["none", "epochs", "share", "function"],
+)
+def test_the_burn_in_may_be_epochs_a_share_or_a_function(burn_in: Any, expected: list[int]) -> None:
+    trainer = AdversarialTrainerGAIRAT(digits_classifier(), burn_in=burn_in)
+    trainer.fit(*digits(8), nb_epochs=4)
+    assert [int(r["burn_in"]) for r in trainer.history] == expected
+
+
+@pytest.mark.parametrize("burn_in", [1.5, 0.0, -0.3])
+def test_a_bad_share_is_named(burn_in: float) -> None:
+    with pytest.raises(ValueError, match=rf"burn_in is {burn_in}; expected a finite number, > 0 and < 1"):
+        AdversarialTrainerGAIRAT(digits_classifier(), burn_in=burn_in)
+
+
+def test_unlabelled_samples_need_an_objective_that_can_use_them() -> None:
+    x, y = digits(16)
+    y[8:] = -1
+    for objective in (AT(), MART()):
+        with pytest.raises(ValueError, match="y holds labels -1 to 9; expected 0 to 9"):
+            AdversarialTrainerGAIRAT(digits_classifier(), objective=objective).fit(x, y, nb_epochs=1)
+    for objective in (TRADES(), CompositeKL()):
+        trainer = AdversarialTrainerGAIRAT(digits_classifier(), objective=objective, burn_in=0)
+        trainer.fit(x, y, nb_epochs=1)
+        assert_moved(trainer)
+        with pytest.raises(ValueError, match="y holds labels -2 to 9; expected -1 to 9"):
+            trainer.fit(x, np.where(y == -1, -2, y), nb_epochs=1)

@@ -1,0 +1,75 @@
+"""The papers' settings."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+from art_gair import AWP, FriendlyPGD, recipes
+from tests.models import digits, digits_classifier
+
+METHODS: dict[str, dict[str, Any]] = {
+    "at": {"objective": "AT()", "weighting": "UniformWeighting()", "loss": "ce", "burn_in": 0},
+    "gairat": {"objective": "AT()", "weighting": "TanhWeighting(lam=-1.0)", "loss": "ce", "burn_in": 0.3},
+    "fat": {"objective": "AT()", "weighting": "UniformWeighting()", "loss": "ce", "burn_in": 0},
+    "gair_fat": {"objective": "AT()", "weighting": "TanhWeighting(lam=0.0)", "loss": "ce", "burn_in": 0.3},
+    "trades": {"objective": "TRADES(beta=6.0, weigh='kl')", "weighting": "UniformWeighting()", "loss": "kl"},
+    "gair_trades": {"objective": "TRADES(beta=6.0, weigh='kl')", "weighting": "TanhWeighting(lam=-1.0)", "loss": "kl"},
+    "mart": {"objective": "MART(beta=5.0)", "weighting": "UniformWeighting()", "loss": "ce", "burn_in": 0},
+    "gair_mart": {"objective": "MART(beta=5.0)", "weighting": "TanhWeighting(lam=-1.0)", "loss": "ce"},
+    "mail_at": {"objective": "AT()", "weighting": "MarginWeighting(slope=10.0, bias=0.5)", "burn_in": 0.75},
+    "mail_trades": {"objective": "TRADES(beta=6.0, weigh='kl')", "weighting": "MarginWeighting(slope=2.0, bias=0.0)"},
+    "gair_rst": {"objective": "CompositeKL(beta=6.0)", "weighting": "TanhWeighting(lam=-1.0)", "burn_in": 0.5},
+}
+
+
+def test_every_recipe_is_tested() -> None:
+    found = {n for n, f in vars(recipes).items() if inspect.isfunction(f) and f.__module__ == "art_gair.recipes"}
+    assert {n for n in found if not n.startswith("_")} == set(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_are_the_papers(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = getattr(recipes, method)(digits_classifier())
+    expected = METHODS[method]
+    assert repr(trainer.objective) == expected["objective"]
+    assert repr(trainer.weighting) == expected["weighting"]
+    assert trainer.attack.loss == expected.get("loss", trainer.attack.loss)
+    assert trainer.burn_in == expected.get("burn_in", trainer.burn_in)
+    assert (trainer.attack.max_iter, trainer.attack.norm) == (10, np.inf)
+    np.testing.assert_allclose([trainer.attack.eps, trainer.attack.eps_step], [8 / 255, 2 / 255])
+    assert isinstance(trainer.attack, FriendlyPGD) == ("fat" in method)
+    printed = capsys.readouterr().out
+    assert "settings for cifar10" in printed
+    assert expected["weighting"] in printed
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dataset", recipes.PRESETS)
+def test_every_recipe_trains(method: str, dataset: str) -> None:
+    trainer = getattr(recipes, method)(digits_classifier(), dataset=dataset)
+    trainer.fit(*digits(16), batch_size=8, nb_epochs=2)
+    assert len(trainer.history) == 2
+
+
+def test_mnist_has_its_own_radius_and_beta() -> None:
+    trainer = recipes.trades(digits_classifier(clip_values=(0, 255)), dataset="mnist", plugins=[AWP(0.005)])
+    np.testing.assert_allclose([trainer.attack.eps, trainer.attack.eps_step], [0.3 * 255, 0.01 * 255])
+    assert trainer.attack.max_iter == 40
+    assert repr(trainer.objective) == "TRADES(beta=1.0, weigh='kl')"
+    assert isinstance(trainer.plugins[0], AWP)
+
+
+def test_fats_tau_rises_at_epochs_40_and_70() -> None:
+    attack = recipes.fat(digits_classifier()).attack
+    assert [attack._tau_at(epoch) for epoch in (0, 39, 40, 69, 70, 99)] == [0, 0, 3, 3, 6, 6]
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="dataset is 'imagenet'; expected one of 'cifar10', 'svhn', 'mnist'"):
+        recipes.gairat(digits_classifier(), dataset="imagenet")
+    with pytest.raises(ValueError, match="no finite clip_values"):
+        recipes.gairat(digits_classifier(clip_values=None))
