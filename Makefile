@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test quality clean
+.PHONY: demo test quality install-check clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits_demo.py
@@ -17,8 +17,16 @@ quality: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The package alone, without the tools for development: it must import and train.
+install-check:
+	rm -rf build/alone && $(PYTHON) -m venv build/alone
+	build/alone/bin/python -m pip install -q -c constraints.txt torch
+	build/alone/bin/python -m pip install -q -c constraints.txt .
+	build/alone/bin/python tests/install_check.py
+
 # torch goes in first and pinned, so that no later package pulls another build of it.
 $(READY): constraints.txt setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "art_gair needs Python 3.10 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'

@@ -19,6 +19,8 @@ setup(
         "adversarial-robustness-toolbox>=1.20,<2",
         "numpy>=1.26",
         "scikit-learn>=1.3",
+        "tqdm>=4.60",
+        "packaging>=21",  # ART 1.20 imports it without asking for it
     ],
     extras_require={
         "dev": ["matplotlib>=3.8", "pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.5", "mypy>=1.10"],

@@ -41,12 +41,14 @@ class Box:
         return torch.clamp(x, self.lower, self.upper)
 
     def require_inside(self, x: Tensor, name: str) -> None:
-        """Raise ValueError where a value of x lies outside; one wait for the device."""
-        lower, upper = self.lower.to(x.device), self.upper.to(x.device)
-        if ((x < lower) | (x > upper)).any():
+        """Raise ValueError where a value of x, on the same device, lies outside; waits for the device."""
+        excess = torch.maximum(x - self.upper, self.lower - x)
+        if (excess > 0).any():
+            i = int(excess.argmax())
+            value, lower, upper = (t.expand_as(x).flatten()[i].item() for t in (x, self.lower, self.upper))
             raise ValueError(
-                f"{name} has values from {x.min().item():g} to {x.max().item():g}, outside the classifier's "
-                f"clip_values {lower.min().item():g} to {upper.max().item():g}; rescale {name}, or correct clip_values."
+                f"{name} has the value {value!r}, outside the classifier's clip_values {lower!r} to {upper!r} there; "
+                f"rescale {name}, or correct clip_values."
             )
 
 
@@ -57,13 +59,14 @@ class TensorClassifier:
 
     :param classifier: an ART PyTorchClassifier whose preprocessing is all PyTorch and whose model returns one logit
         a class, shape (n, nb_classes).
+    :param used_by: the public class that errors speak of.
     :raises EstimatorError: for anything but a PyTorchClassifier.
     :raises NotImplementedError: for numpy preprocessing, through which no gradient flows on tensors, and for apex.
     """
 
-    def __init__(self, classifier: Any) -> None:
+    def __init__(self, classifier: Any, used_by: type | None = None) -> None:
         if not isinstance(classifier, PyTorchClassifier):
-            raise EstimatorError(type(self), [PyTorchClassifier], classifier)
+            raise EstimatorError(used_by or type(self), [PyTorchClassifier], classifier)
         if not classifier.all_framework_preprocessing:
             names = [type(p).__name__ for p in classifier.preprocessing_operations]
             raise NotImplementedError(
@@ -77,6 +80,7 @@ class TensorClassifier:
         self.nb_classes = int(classifier.nb_classes)
         self.input_shape: tuple[int | None, ...] = tuple(classifier.input_shape)
         self.box = Box.of(classifier.clip_values, self.input_shape, self.device)
+        self._host_box = Box.of(classifier.clip_values, self.input_shape, torch.device("cpu"))
         self._predict_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
         self._fit_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
 
@@ -87,7 +91,7 @@ class TensorClassifier:
     def logits(self, x: Tensor) -> Tensor:
         """Logits as `classifier.predict` computes them, differentiable in x: (n, *input_shape) -> (n, nb_classes)."""
         for step in self._predict_steps:
-            x, _ = step(x, None)
+            x, _ = step(x.clone(), None)
         return self._forward(x)
 
     def training_logits(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -96,8 +100,8 @@ class TensorClassifier:
         :raises NotImplementedError: if the preprocessing changes the labels, as Mixup does: kappa belongs to one label.
         """
         for step in self._fit_steps:
-            x, y = step(x, labels)
-            if y is not None and y is not labels:
+            x, y = step(x.clone(), labels)
+            if y is not None and y is not labels and not torch.equal(y, labels):
                 raise NotImplementedError(
                     "the classifier's fit-time preprocessing changes the labels; instance weights need one label a "
                     "sample, so only preprocessing that leaves labels alone is supported."
@@ -105,11 +109,11 @@ class TensorClassifier:
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.module(x)
-        if out.ndim != 2 or out.shape[1] != self.nb_classes:
+        out: Any = self.module(x.clone())  # a model may begin with an operation in place
+        if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] != self.nb_classes:
+            came = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise ValueError(
-                f"the classifier's model returned shape {tuple(out.shape)}; expected one logit a class, "
-                f"({len(x)}, {self.nb_classes})."
+                f"the classifier's model returned {came}; expected one logit a class, ({len(x)}, {self.nb_classes})."
             )
         return out
 
@@ -143,8 +147,9 @@ class TensorClassifier:
         seen = inputs.to(torch.float32)  # as the model will see it: a float64 a rounding error past the edge is on it
         if not torch.isfinite(torch.stack(torch.aminmax(seen))).all():
             raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
-        if self.box is not None:
-            self.box.require_inside(seen, name)
+        box = self._host_box if seen.device.type == "cpu" else self.box  # what lies on the host is checked there
+        if box is not None:
+            box.require_inside(seen, name)
         return inputs
 
     def labels(self, y: Any, n: int, name: str = "y", *, unlabelled: bool = False) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from art.attacks.attack import EvasionAttack
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
@@ -76,11 +77,12 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         burn_in: float | Callable[[int], bool] | None = None,
         plugins: Sequence[Plugin] = (),
     ) -> None:
-        view = TensorClassifier(classifier)
-        if classifier.optimizer is None:
-            raise ValueError("classifier has no optimizer; training needs one: PyTorchClassifier(..., optimizer=...).")
+        view = TensorClassifier(classifier, used_by=type(self))
+        _check_optimizer(classifier.optimizer, view)
         per_sample(classifier.loss, view.nb_classes, view.device)
         self.objective = AT() if objective is None else objective
+        if not isinstance(self.objective, Objective):
+            raise TypeError(f"objective is {objective!r}; expected an Objective such as AT() or TRADES(6.0).")
         self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting
         self.plugins = list(plugins)
         attack = default_attack(classifier, **self.objective.attack) if attack is None else attack
@@ -98,8 +100,6 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
 
     def _check_parts(self, classifier: PyTorchClassifier, attack: Any) -> None:
         """Refuse parts that are none, or that do not go together."""
-        if not isinstance(self.objective, Objective):
-            raise TypeError(f"objective is {self.objective!r}; expected an Objective such as AT() or TRADES(6.0).")
         if not callable(self.weighting) or isinstance(self.weighting, type):
             raise TypeError(f"weighting is {self.weighting!r}; expected a scheme such as TanhWeighting(-1.0).")
         for plugin in self.plugins:
@@ -164,6 +164,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
 
         :param generator: an ART DataGenerator, a torch DataLoader, or another iterable of batches (x, y) that starts
             afresh in each epoch. An ART generator that is no iterable gives ceil(size / batch_size) batches an epoch.
+            Batches are checked where they lie; for those that lie on a GPU already this waits for it.
         """
         _refuse(kwargs, "fit_generator", "generator, nb_epochs, validation_data, scheduler")
         view = TensorClassifier(self.classifier)
@@ -206,7 +207,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         for plugin in self.plugins:
             plugin.start(view)
         try:
-            train(step_of, batches, nb_epochs, scheduler, validation, self.history)
+            with torch.enable_grad():
+                train(step_of, batches, nb_epochs, scheduler, validation, self.history)
             for plugin in self.plugins:
                 plugin.finish()
         finally:
@@ -253,6 +255,17 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
         return f"{type(self).__name__}({parts}, plugins={self.plugins})"
+
+
+def _check_optimizer(optimizer: Any, view: TensorClassifier) -> None:
+    """Refuse an optimizer, or the lack of one, that could not train the model."""
+    if optimizer is None:
+        raise ValueError("classifier has no optimizer; training needs one: PyTorchClassifier(..., optimizer=...).")
+    driven = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(p.requires_grad and id(p) in driven for p in view.module.parameters()):
+        raise ValueError("classifier's optimizer drives no parameter of its model that requires a gradient.")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("classifier's optimizer is LBFGS, which needs a closure; expected one that steps without.")
 
 
 def default_attack(classifier: PyTorchClassifier, **settings: Any) -> GeometryAwarePGD:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import time
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,8 +23,24 @@ from data import AugmentedBatches, load_cifar10
 from evaluation import accuracies, table
 from models import MODELS
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The paper's settings of a training on CIFAR-10; the learning rate is multiplied by a factor at each drop."""
+
+    epochs: int = 100
+    burn_in: float = 0.3
+    drops: tuple[tuple[float, float], ...] = ((0.3, 0.1), (0.6, 0.1))
+    """Share of the epochs after which, and factor by which, the learning rate falls."""
+    eps: float = 8 / 255
+    eps_step: float = 2 / 255
+
+
+WRN = Settings(120, 0.5, ((60 / 120, 0.1), (90 / 120, 0.1), (110 / 120, 0.5)), eps=0.031, eps_step=0.007)
 
 
 def number(text: str) -> float:
@@ -31,25 +49,35 @@ def number(text: str) -> float:
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; the defaults are the paper's for ResNet-18."""
+    """Parse the command line; the defaults are the paper's for the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, default="resnet18")
     parser.add_argument("--data", type=Path, help=".npz file in the place of ART's download of CIFAR-10")
     parser.add_argument("--subset", type=int, help="train on the first so many images")
     parser.add_argument("--test-subset", type=int, default=1000, help="attack the first so many test images")
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--burn-in", type=int, help="epochs without weights; 30 %% of the epochs if not given")
+    parser.add_argument("--epochs", type=int, help="100; for the WRN 120")
+    parser.add_argument("--burn-in", type=int, help="epochs without weights; 30 %% of the epochs, for the WRN half")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=0.1, help="divided by 10 after 30 %% and 60 %% of the epochs")
-    parser.add_argument("--weight-decay", type=float, default=2e-4)
+    parser.add_argument("--lr", type=float, default=0.1, help="before it drops, in the paper's shares of the epochs")
+    parser.add_argument("--weight-decay", type=float, default=2e-4, help="the paper's for the WRN, taken for all")
     parser.add_argument("--lam", type=float, default=-1.0, help="of the tanh weighting; inf is adversarial training")
-    parser.add_argument("--eps", type=number, default="8/255", help="radius of the attack, inputs in [0, 1]")
-    parser.add_argument("--eps-step", type=number, default="2/255")
+    parser.add_argument("--eps", type=number, help="radius of the attack, inputs in [0, 1]: 8/255; for the WRN 0.031")
+    parser.add_argument("--eps-step", type=number, help="2/255; for the WRN 0.007")
     parser.add_argument("--max-iter", type=int, default=10, help="K, steps of the training attack")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="gpu", help="gpu falls back to the CPU, as in ART")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="write the trained weights to this file")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.settings = WRN if args.model.startswith("wrn") else Settings()
+    for name in ("epochs", "burn_in", "eps", "eps_step"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(args.settings, name))
+    return args
+
+
+def lr_schedule(optimizer: torch.optim.Optimizer, settings: Settings, epochs: int) -> LambdaLR:
+    """Let the learning rate fall at the paper's shares of the epochs."""
+    return LambdaLR(optimizer, lambda epoch: math.prod(f for share, f in settings.drops if epoch >= share * epochs))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -73,8 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     attack = GeometryAwarePGD(classifier, eps=args.eps, eps_step=args.eps_step, max_iter=args.max_iter)
     trainer = AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(args.lam), burn_in=args.burn_in)
-    drops = [round(0.3 * args.epochs), round(0.6 * args.epochs)]
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops)
+    scheduler = lr_schedule(optimizer, args.settings, args.epochs)
 
     began = time.perf_counter()
     trainer.fit_generator(

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+
+from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD
 
 
 def mlp(shape: tuple[int, ...], nb_classes: int, hidden: int = 16, scale: float = 2.0) -> nn.Module:
@@ -56,6 +59,22 @@ def digits(n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the first n of scikit-learn's digits: (n, 1, 8, 8) in [0, 1], and their labels."""
     images, labels = load_digits(return_X_y=True)
     return (images[:n] / 16).astype(np.float32).reshape(-1, 1, 8, 8), labels[:n].astype(np.int64)
+
+
+class Blur(PreprocessorPyTorch):
+    """A framework defence: the mean over 3x3 pixels, differentiable."""
+
+    def __init__(self) -> None:
+        super().__init__(device_type="cpu", apply_fit=True, apply_predict=True)
+
+    def forward(self, x: Tensor, y: Any = None) -> tuple[Tensor, Any]:
+        return nn.functional.avg_pool2d(x, 3, stride=1, padding=1), y
+
+
+def trainer_of(classifier: Any, weighting: Any = None, burn_in: int | None = 0, **settings: Any) -> Any:
+    """Return a trainer with a strong, short attack."""
+    attack = GeometryAwarePGD(classifier, **{"eps": 0.2, "eps_step": 0.1, "max_iter": 3, **settings})
+    return AdversarialTrainerGAIRAT(classifier, attack, weighting, burn_in=burn_in)
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -72,7 +72,9 @@ def assert_trained(trainer: Any) -> None:
 def assert_moved(trainer: Any) -> None:
     fresh = digits_classifier().model
     pairs = zip(trainer.classifier.model.parameters(), fresh.parameters(), strict=True)
-    assert all(torch.isfinite(p).all() and not torch.equal(p, q) for p, q in pairs)
+    moved = [not torch.equal(p, q) for p, q in pairs if torch.isfinite(p).all()]
+    assert len(moved) == len(list(fresh.parameters()))
+    assert sum(moved) >= len(moved) - 2  # the gradient of a bias before BatchNorm is zero
 
 
 def assert_same(trainer: Any, other: Any) -> None:
@@ -163,9 +165,10 @@ def test_other_art_attacks_train_with_weights_that_need_no_kappa(make: Callable[
 
 def test_arts_pgd_and_ours_train_alike_from_the_same_start() -> None:
     models = []
-    settings = {"eps": 0.2, "eps_step": 0.1, "max_iter": 3, "num_random_init": 0}
+    settings: dict[str, Any] = {"eps": 0.2, "eps_step": 0.1, "max_iter": 3, "num_random_init": 0}
     for make in (ProjectedGradientDescentPyTorch, GeometryAwarePGD):
         classifier = digits_classifier()
+        classifier.model[-2].p = 0.0  # no Dropout: ART's attack draws from the generator that it would draw from
         attack = make(classifier, verbose=False, **settings)
         torch.manual_seed(1)
         AdversarialTrainerGAIRAT(classifier, attack, MarginWeighting(), burn_in=0).fit(*digits(32), nb_epochs=1)
@@ -184,9 +187,7 @@ def test_a_transferred_attack_may_be_on_another_classifier() -> None:
 def test_attacks_that_cannot_give_what_is_needed_are_refused() -> None:
     classifier = digits_classifier()
     attack = FastGradientMethod(classifier)
-    with pytest.raises(
-        ValueError, match="FastGradientMethod counts no kappa, which SigmoidWeighting.* MarginWeighting"
-    ):
+    with pytest.raises(ValueError, match=r"FastGradientMethod counts no kappa, which SigmoidWeighting.*Margin"):
         AdversarialTrainerGAIRAT(classifier, attack, SigmoidWeighting())
     with pytest.raises(ValueError, match="cannot give the second attack, loss 'margin', that CompositeKL needs"):
         AdversarialTrainerGAIRAT(classifier, attack, MarginWeighting(), objective=CompositeKL())
@@ -261,11 +262,11 @@ def test_unlabelled_samples_need_an_objective_that_can_use_them() -> None:
     x, y = digits(16)
     y[8:] = -1
     for objective in (AT(), MART()):
-        with pytest.raises(ValueError, match="y holds labels -1 to 9; expected 0 to 9"):
+        with pytest.raises(ValueError, match="y holds labels -1 to 7; expected 0 to 9"):
             AdversarialTrainerGAIRAT(digits_classifier(), objective=objective).fit(x, y, nb_epochs=1)
-    for objective in (TRADES(), CompositeKL()):
-        trainer = AdversarialTrainerGAIRAT(digits_classifier(), objective=objective, burn_in=0)
+    for usable in (TRADES(), CompositeKL()):
+        trainer = AdversarialTrainerGAIRAT(digits_classifier(), objective=usable, burn_in=0)
         trainer.fit(x, y, nb_epochs=1)
         assert_moved(trainer)
-        with pytest.raises(ValueError, match="y holds labels -2 to 9; expected -1 to 9"):
+        with pytest.raises(ValueError, match="y holds labels -2 to 7; expected -1 to 9"):
             trainer.fit(x, np.where(y == -1, -2, y), nb_epochs=1)

@@ -88,7 +88,28 @@ def test_the_cifar_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_cifar_example_has_the_papers_defaults() -> None:
     args = adversarial_training_gairat.arguments([])
     assert (args.eps, args.eps_step, args.max_iter, args.lam) == (8 / 255, 2 / 255, 10, -1.0)
-    assert (args.epochs, args.lr, args.batch_size) == (100, 0.1, 128)
+    assert (args.epochs, args.burn_in, args.lr, args.batch_size) == (100, 0.3, 0.1, 128)
+    wrn = adversarial_training_gairat.arguments(["--model", "wrn32_10"])
+    assert (wrn.eps, wrn.eps_step, wrn.epochs, wrn.burn_in) == (0.031, 0.007, 120, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("resnet18", {0: 0.1, 29: 0.1, 30: 0.01, 59: 0.01, 60: 0.001, 99: 0.001}),
+        ("wrn32_10", {0: 0.1, 59: 0.1, 60: 0.01, 89: 0.01, 90: 0.001, 109: 0.001, 110: 0.0005, 119: 0.0005}),
+    ],
+)
+def test_the_learning_rate_falls_as_in_the_paper(model: str, expected: dict[int, float]) -> None:
+    args = adversarial_training_gairat.arguments(["--model", model])
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=args.lr)
+    scheduler = adversarial_training_gairat.lr_schedule(optimizer, args.settings, args.epochs)
+    rates = {}
+    for epoch in range(args.epochs):
+        rates[epoch] = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+    assert {epoch: rates[epoch] for epoch in expected} == pytest.approx(expected)
 
 
 def test_a_file_that_lacks_an_array_is_named(tmp_path: Path) -> None:

@@ -32,16 +32,19 @@ from art_gair import (
     TanhWeighting,
     UniformWeighting,
 )
-from tests.attacks.test_geometry_aware_pgd import Blur
-from tests.models import assert_same_state, classifier_of, conv_net, digits, digits_classifier, mlp, state_of
+from tests.models import (
+    Blur,
+    assert_same_state,
+    classifier_of,
+    conv_net,
+    digits,
+    digits_classifier,
+    mlp,
+    state_of,
+    trainer_of,
+)
 
 WEIGHTINGS = [TanhWeighting(-1.0), SigmoidWeighting(0.5), DiscreteWeighting(), UniformWeighting()]
-
-
-def trainer_of(classifier: Any, weighting: Any = None, burn_in: int | None = 0, **kwargs: Any) -> Any:
-    """Return a trainer with a strong, short attack."""
-    attack = GeometryAwarePGD(classifier, **{"eps": 0.2, "eps_step": 0.1, "max_iter": 3, **kwargs})
-    return AdversarialTrainerGAIRAT(classifier, attack, weighting, burn_in=burn_in)
 
 
 def fitted(seed: int = 0, *, data: Any = None, weighting: Any = None, **kwargs: Any) -> Any:
@@ -192,7 +195,7 @@ def test_the_classifiers_own_loss_is_minimised(loss: nn.Module) -> None:
     x, y = digits(40)
     classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8), loss=loss, lr=0.01)
     trainer = trainer_of(classifier, UniformWeighting(), num_random_init=0)
-    model, before = classifier.model, repr(loss)
+    model, before, buffers = classifier.model, repr(loss), state_of(loss)
     x_adv = torch.from_numpy(trainer.attack.generate(x, y))
     grads = torch.autograd.grad(loss(model(x_adv), torch.from_numpy(y)), list(model.parameters()))
     expected = [p.detach() - 0.01 * g for p, g in zip(model.parameters(), grads, strict=True)]
@@ -201,6 +204,8 @@ def test_the_classifiers_own_loss_is_minimised(loss: nn.Module) -> None:
         torch.testing.assert_close(p.detach(), e, rtol=1e-4, atol=1e-6)
     assert classifier.loss is loss
     assert repr(loss) == before
+    assert loss.state_dict().keys() == buffers.keys()
+    assert all(torch.equal(v, buffers[k]) for k, v in loss.state_dict().items())
     assert loss.reduction in ("mean", "sum")
 
 
@@ -337,6 +342,13 @@ def test_a_last_batch_of_one_sample_is_merged(as_generator: bool) -> None:
     assert sizes == [32, 33]
 
 
+def test_a_first_batch_of_one_sample_is_merged_too() -> None:
+    x, y = digits(17)
+    trainer = trainer_of(digits_classifier())
+    trainer.fit_generator([(x[:1], y[:1]), (x[1:], y[1:])], nb_epochs=1)
+    assert trainer.history[0]["kappa_histogram"] is not None
+
+
 def test_a_batch_size_of_one_stays_one() -> None:
     trainer = trainer_of(classifier_of(mlp((1, 8, 8), 10), (1, 8, 8)))
     trainer.fit(*digits(3), batch_size=1, nb_epochs=1)
@@ -366,6 +378,63 @@ def test_uniform_weights_have_the_whole_batch_as_effective_sample() -> None:
     record = fitted(weighting=UniformWeighting(), batch_size=35).history[0]
     assert record["effective_sample_size"] == pytest.approx(35)
     assert record["loss"] == pytest.approx(record["unweighted_loss"])
+
+
+def test_the_record_of_an_epoch_by_hand() -> None:
+    """Two batches, no movement of the weights between them: losses, histogram and effective sample size."""
+    x, y = digits(40)
+    classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8), lr=0.0)
+    trainer = trainer_of(classifier, TanhWeighting(0.0), num_random_init=0, eps_step=0.03, max_iter=6)
+    y = classifier.predict(x).argmax(axis=1)
+    trainer.fit_generator([(x[:16], y[:16]), (x[16:], y[16:])], nb_epochs=1)
+
+    weighted, unweighted, correct, sizes, kappas = 0.0, 0.0, 0, [], []
+    for rows in (slice(0, 16), slice(16, 40)):
+        x_adv, kappa = trainer.attack.generate_with_kappa(x[rows], y[rows])
+        logits, labels = classifier.model(torch.from_numpy(x_adv)), torch.from_numpy(y[rows])
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none").detach().numpy()
+        raw = (1 + np.tanh(5 * (1 - 2 * kappa / 6))) / 2
+        w = raw / raw.mean()
+        weighted, unweighted = weighted + (w * losses).sum(), unweighted + losses.sum()
+        correct += int((logits.argmax(dim=1) == labels).sum())
+        sizes.append(w.sum() ** 2 / (w**2).sum())
+        kappas += kappa.tolist()
+    record = trainer.history[0]
+    assert weighted != pytest.approx(unweighted, rel=0.01)
+    assert record["loss"] == pytest.approx(weighted / 40, rel=1e-4)
+    assert record["unweighted_loss"] == pytest.approx(unweighted / 40, rel=1e-4)
+    assert record["train_robust_accuracy"] == correct / 40
+    assert record["effective_sample_size"] == pytest.approx(np.mean(sizes), rel=1e-4)
+    assert record["kappa_histogram"] == np.bincount(kappas, minlength=7).tolist()
+
+
+def test_the_weighting_sees_detached_logits_and_its_epoch() -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def spy(*, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
+        seen.append((logits.requires_grad, epoch))
+        return torch.ones(len(labels))
+
+    trainer_of(digits_classifier(), spy).fit(*digits(8), nb_epochs=3)
+    assert seen == [(False, 0), (False, 1), (False, 2)]
+
+
+def test_shows_a_progress_bar_over_the_epochs_and_none_over_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    fitted()
+    shown = capsys.readouterr().err
+    assert "Adversarial Training GAIRAT - Epochs" in shown
+    assert "GeometryAwarePGD" not in shown
+
+
+def test_arts_own_attributes_are_set() -> None:
+    trainer = trainer_of(digits_classifier())
+    assert (trainer.attacks, trainer.ratio) == ([trainer.attack], 1.0)
+
+
+def test_fit_works_under_no_grad() -> None:
+    with torch.no_grad():
+        trainer = fitted()
+    assert_same_model(trainer, fitted())
 
 
 def test_validation_accuracies_are_those_of_the_attack() -> None:
@@ -441,10 +510,20 @@ def test_bad_schedulers_are_refused() -> None:
 
 
 def test_bad_classifiers_are_refused() -> None:
-    with pytest.raises(EstimatorError, match=r"requires an estimator derived from .*PyTorchClassifier"):
+    with pytest.raises(EstimatorError, match=r"AdversarialTrainerGAIRAT requires an estimator .*PyTorchClassifier"):
         AdversarialTrainerGAIRAT(SklearnClassifier(LogisticRegression()))
     with pytest.raises(ValueError, match="classifier has no optimizer"):
         AdversarialTrainerGAIRAT(digits_classifier(optimizer=None))
+    frozen = conv_net()
+    for p in frozen.parameters():
+        p.requires_grad_(False)
+    stranger = torch.optim.SGD(conv_net().parameters(), lr=0.1)
+    for bad in (classifier_of(frozen, (1, 8, 8)), digits_classifier(optimizer=stranger)):
+        with pytest.raises(ValueError, match="optimizer drives no parameter of its model that requires a gradient"):
+            AdversarialTrainerGAIRAT(bad)
+    net = conv_net()
+    with pytest.raises(ValueError, match="optimizer is LBFGS, which needs a closure"):
+        AdversarialTrainerGAIRAT(classifier_of(net, (1, 8, 8), optimizer=torch.optim.LBFGS(net.parameters())))
     with pytest.raises(ValueError, match="loss BCEWithLogitsLoss cannot be taken of logits"):
         AdversarialTrainerGAIRAT(digits_classifier(loss=nn.BCEWithLogitsLoss()))
 
@@ -475,7 +554,7 @@ def test_bad_parts_are_refused() -> None:
         ({"drop_last": True}, TypeError, r"fit got unknown arguments \['drop_last'\]; it takes x, y, validation_data"),
         ({"validation_data": np.zeros(3)}, ValueError, r"validation_data is a ndarray; expected a pair \(x, y\)"),
         ({"validation_data": digits(3)[:1] * 2}, ValueError, "validation_data's y has shape"),
-        ({"x": digits(6)[0] * 2}, ValueError, "x has values from 0 to 2, outside the classifier's clip_values"),
+        ({"x": digits(6)[0] * 2}, ValueError, "x has the value 2.0, outside the classifier's clip_values 0.0 to 1.0"),
         ({"x": np.full((6, 1, 8, 8), np.nan)}, ValueError, "x contains NaN"),
         ({"x": digits(0)[0]}, ValueError, "x is empty"),
         ({"x": digits(6)[0][:, 0]}, ValueError, r"x has shape \(6, 8, 8\); expected \(n, 1, 8, 8\)"),
@@ -508,7 +587,7 @@ def test_a_schedule_that_fails_later_is_refused_at_the_start() -> None:
         ([], ValueError, "generator yielded no batch in epoch 0"),
         ([digits(4)[0]], ValueError, r"generator yielded a ndarray; expected a pair \(x, y\)"),
         ([(*digits(4), 1)], ValueError, "generator yielded a tuple of 3; expected a pair"),
-        ([(digits(4)[0] * 2, digits(4)[1])], ValueError, "generator's x has values from 0 to 2"),
+        ([(digits(4)[0] * 2, digits(4)[1])], ValueError, "generator's x has the value 2.0"),
         ([(digits(4)[0], digits(3)[1])], ValueError, "generator's y has 3 labels for 4 samples"),
         (Endless(*digits(64), None), ValueError, "generator has size None"),
     ],

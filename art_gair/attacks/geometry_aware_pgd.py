@@ -100,9 +100,11 @@ class GeometryAwarePGD(EvasionAttack):
         :param y: true classes, indices (n,) or one-hot (n, nb_classes). None takes the model's own predictions, ART's
             rule against label leaking.
         :param mask: bool or non-negative array broadcastable against x; features where it is zero are not perturbed.
+            A random start is drawn in the whole ball and then masked.
         :return: adversarial examples, float32, the shape of x, and kappa, int64 (n,), 0..max_iter, both in x's order.
         :raises TypeError, ValueError: if x, y or mask is unusable, by its name.
         """
+        self._check_params()  # attributes may have been set since
         classifier = TensorClassifier(self.estimator)
         inputs = classifier.inputs(x)
         labels = None if y is None else classifier.labels(y, len(inputs))
@@ -127,6 +129,7 @@ class GeometryAwarePGD(EvasionAttack):
 
         :raises ValueError: if eps or eps_step belongs to the samples of one array, which batches do not keep together.
         """
+        self._check_params()
         pgd = self._pgd(classifier)
         eps, eps_step = (r.to(classifier.device) for r in self._radii((1, *(s or 1 for s in classifier.input_shape))))
 
@@ -169,7 +172,7 @@ class GeometryAwarePGD(EvasionAttack):
         require_int(self.max_iter, "max_iter", at_least=1)
         require_int(self.num_random_init, "num_random_init", at_least=0)
         require_int(self.batch_size, "batch_size", at_least=1)
-        if self.loss not in LOSSES:
+        if not isinstance(self.loss, str) or self.loss not in LOSSES:
             raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(map(repr, LOSSES))}.")
         if not isinstance(self.verbose, bool):
             raise TypeError(f"verbose is {self.verbose!r}; expected True or False.")
@@ -179,6 +182,7 @@ def _require_positive(value: Any, name: str) -> None:
     array = np.asarray(value)
     if array.dtype.kind not in "iuf" or array.size == 0:
         raise TypeError(f"{name} is {value!r}; expected a positive number or an array of them, in units of x.")
+    array = array.astype(np.float32)  # as the attack computes
     if not (np.isfinite(array).all() and (array > 0).all()):
         raise ValueError(f"{name} is {value!r}; expected positive and finite, in units of x.")
 

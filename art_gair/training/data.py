@@ -51,7 +51,7 @@ def epochs_of_generator(classifier: TensorClassifier, generator: Any, *, unlabel
 
 
 def merge_singles(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Merge a batch of one sample into the larger one before it: BatchNorm cannot train on a single sample.
+    """Merge a batch of one sample into its larger neighbour: BatchNorm cannot train on a single sample.
 
     So the last batch of an epoch has up to batch_size + 1 samples. With a batch size of 1 nothing is merged.
     """
@@ -59,7 +59,7 @@ def merge_singles(batches: Iterable[Batch]) -> Iterator[Batch]:
     for batch in batches:
         if held is None:
             held = batch
-        elif len(batch[0]) == 1 < len(held[0]):
+        elif (len(batch[0]) == 1) != (len(held[0]) == 1):
             held = (torch.cat([held[0], batch[0]]), torch.cat([held[1], batch[1]]))
         else:
             yield held

@@ -15,9 +15,10 @@ class FiniteGuard:
     """Gates the optimizer's step on a flag that lives on the device.
 
     Before a step it keeps a copy of the model's parameters and buffers; after one whose loss or gradients are not
-    finite it puts them back, and the gradients that the optimizer sees in that step are zero, so that neither weights
-    nor momentum ever take in a NaN. From the first such step on, every later one is undone too. `require_finite` reads
-    the flag, which waits for the device: each time on a CPU, where waiting costs nothing, once in a while on a GPU.
+    finite, or that leaves a parameter or buffer not finite, it puts them back. Gradients that are not finite reach the
+    optimizer as zero, so that its momentum takes in no NaN. From the first such step on, every later one is undone too.
+    `require_finite` reads the flag, which waits for the device: each time on a CPU, where waiting costs nothing, once
+    in a while on a GPU.
 
     :param classifier: whose model to guard.
     """
@@ -50,12 +51,11 @@ class FiniteGuard:
         """Take the optimizer's step if all is finite and the weights are >= 0, mean 1; else leave the model as kept."""
         self.sound_weights &= ~self.finite | ((weights >= 0).all() & ((weights.mean() - 1).abs() < MEAN_TOLERANCE))
         grads = [p.grad for p in self.parameters if p.grad is not None]
-        # One sum over everything: finite if all entries are, short of an overflow, which is divergence as well.
-        total = torch.stack([loss.detach().float(), *(g.abs().sum().float() for g in grads)]).sum()
-        self.finite &= torch.isfinite(total) & self.sound_weights
+        self.finite &= _all_finite([loss.detach(), *grads]) & self.sound_weights
         for grad in grads:
             grad.copy_(torch.where(self.finite, grad, 0.0))
         optimizer.step()
+        self.finite &= _all_finite(self.state)
         for now, before in zip(self.state, self.kept, strict=True):
             now.copy_(torch.where(self.finite, now, before))
         self.finite_steps += self.finite
@@ -74,7 +74,15 @@ class FiniteGuard:
         if not bool(self.sound_weights):
             raise ValueError(f"weighting returned weights that are negative, not finite or not of mean 1 {where}.")
         raise FloatingPointError(
-            f"the loss or its gradient became non-finite {where}; the model keeps its weights from before that batch. "
-            f"The likely cause is a learning rate that is too high (it was {lr:g}); if it happens at once, a loss that "
-            "does not fit the model's output."
+            f"the loss, its gradient or the weights became non-finite {where}; the model keeps its weights from before "
+            f"that batch. The likely cause is a learning rate that is too high (it was {lr:g}); if it happens at once, "
+            "a loss that does not fit the model's output."
         )
+
+
+def _all_finite(tensors: list[Tensor]) -> Tensor:
+    """Whether every entry is finite, a bool on the device.
+
+    By one sum over everything: it is finite if all entries are, short of an overflow, which is divergence as well.
+    """
+    return torch.isfinite(torch.stack([t.abs().sum().double() for t in tensors if t.is_floating_point()]).sum())

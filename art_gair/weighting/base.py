@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from art_gair.checks import require_int
+
 
 class Weighting(Protocol):
     """What the training step asks of a scheme; any callable of this signature works."""
@@ -73,6 +75,7 @@ class KappaWeighting(InstanceWeighting):
     ) -> Tensor:
         if kappa is None:
             raise ValueError(f"{type(self).__name__} weighs by kappa, which is None; the attack must count it.")
+        require_int(max_iter, "max_iter", at_least=1)
         return self.log_weights(kappa.double(), max_iter, epoch)
 
 
@@ -96,6 +99,10 @@ def normalise(log_weights: Tensor) -> Tensor:
 
     The largest is made 1 before the mean is taken, so the mean is at least 1/n and there is no 0/0; equal logarithms
     give equal weights, and all equal ones exactly 1.
+
+    :raises ValueError: for an empty batch.
     """
+    if log_weights.numel() == 0:
+        raise ValueError("the batch to weigh is empty; expected at least one sample.")
     weights = torch.exp(log_weights - log_weights.max())
     return (weights / weights.mean()).to(torch.float32)

@@ -37,7 +37,7 @@ class TanhWeighting(KappaWeighting):
 
     :param lam: how far all samples count: +inf gives exactly 1 for each, plain adversarial training; the smaller, the
         more the samples with a small kappa dominate, down to the limit exp(-20 kappa / K) at -inf. A number, or a
-        schedule, a function of the epoch (0, 1, ...).
+        schedule, a function of the epoch (0, 1, ...) and of nothing else, as it is called more than once for each.
     :raises TypeError, ValueError: if lam, or what the schedule returns, is no number or NaN.
     """
 

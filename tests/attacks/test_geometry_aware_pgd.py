@@ -10,7 +10,6 @@ import torch
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import ProjectedGradientDescentPyTorch
 from art.defences.preprocessor import FeatureSqueezing
-from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import SklearnClassifier
 from art.exceptions import EstimatorError
@@ -18,17 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from art_gair import GeometryAwarePGD
-from tests.models import assert_same_state, classifier_of, conv_net, digits, digits_classifier, mlp, state_of
-
-
-class Blur(PreprocessorPyTorch):
-    """A framework defence: the mean over 3x3 pixels, differentiable."""
-
-    def __init__(self) -> None:
-        super().__init__(device_type="cpu", apply_fit=True, apply_predict=True)
-
-    def forward(self, x: Tensor, y: Any = None) -> tuple[Tensor, Any]:
-        return nn.functional.avg_pool2d(x, 3, stride=1, padding=1), y
+from tests.models import Blur, assert_same_state, classifier_of, conv_net, digits, digits_classifier, mlp, state_of
 
 
 def attack_of(classifier: Any, **kwargs: Any) -> GeometryAwarePGD:
@@ -249,6 +238,47 @@ def test_a_mask_keeps_features() -> None:
     assert [i for i in range(10) if (attack.generate(x, y, mask=for_each)[i] != x[i]).any()] == [3]
 
 
+@pytest.mark.parametrize("norm", [2, 1])
+def test_a_mask_leaves_the_whole_step_to_the_free_features(norm: float) -> None:
+    x, _ = digits(20)
+    classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8), clip_values=None)
+    y = classifier.predict(x).argmax(axis=1)
+    corner = np.zeros((8, 8), dtype=bool)
+    corner[0, 0] = True
+    attack = attack_of(classifier, norm=norm, eps=10.0, eps_step=0.05, num_random_init=0)
+    delta = np.abs(attack.generate(x, y, mask=corner) - x)
+    np.testing.assert_allclose(delta[:, 0, 0, 0], 5 * 0.05, rtol=1e-4)
+    assert delta.sum() == pytest.approx(delta[:, 0, 0, 0].sum())
+
+
+class StartsInPlace(nn.Module):
+    """Writes on its input before anything else."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.5
+        out: Tensor = self.inner(x)
+        return out
+
+
+@pytest.mark.parametrize("loss", ["ce", "margin", "kl"])
+def test_a_model_that_writes_on_its_input_reaches_neither_x_nor_the_result(loss: str) -> None:
+    x, _ = digits(20)
+    inner = mlp((1, 8, 8), 10)
+    in_place = classifier_of(StartsInPlace(inner), (1, 8, 8))
+    honest = classifier_of(inner, (1, 8, 8), preprocessing=(0.5, 1.0))
+    before = x.copy()
+    results = []
+    for classifier in (in_place, honest):
+        torch.manual_seed(0)
+        results.append(attack_of(classifier, loss=loss).generate(x))
+    assert (x == before).all()
+    np.testing.assert_allclose(results[0], results[1], atol=1e-6)
+
+
 @pytest.mark.parametrize("norm", [np.inf, 2, 1])
 def test_eps_may_differ_between_samples(norm: float) -> None:
     x, y = digits(10)
@@ -326,6 +356,8 @@ def test_a_numpy_defence_is_refused() -> None:
         ("num_random_init", -1, ValueError, "num_random_init is -1; expected an int of at least 0"),
         ("batch_size", 0, ValueError, "batch_size is 0; expected an int of at least 1"),
         ("norm", 3, ValueError, "norm is 3; expected"),
+        ("eps", 1e-60, ValueError, "eps is 1e-60; expected positive"),
+        ("loss", ["ce"], ValueError, r"loss is \['ce'\]; expected one of 'ce'"),
         ("loss", "cw", ValueError, "loss is 'cw'; expected one of 'ce', 'margin', 'kl'"),
         ("verbose", 1, TypeError, "verbose is 1; expected True or False"),
     ],
@@ -333,6 +365,30 @@ def test_a_numpy_defence_is_refused() -> None:
 def test_bad_arguments_are_named(argument: str, value: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         attack_of(digits_classifier(), **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("batch_size", -5), ("eps", -1.0), ("max_iter", -3), ("loss", "foo"), ("norm", 7)]
+)
+@pytest.mark.parametrize("through", ["set_params", "attribute"])
+def test_bad_arguments_that_came_later_are_named_too(argument: str, value: Any, through: str) -> None:
+    attack = attack_of(digits_classifier())
+    if through == "set_params":
+        with pytest.raises(ValueError, match=f"{argument} is "):
+            attack.set_params(**{argument: value})
+    setattr(attack, argument, value)
+    with pytest.raises(ValueError, match=f"{argument} is "):
+        attack.generate(*digits(4))
+
+
+def test_a_model_that_returns_no_tensor_is_named() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return x, x
+
+    classifier = classifier_of(Pair(), (1, 8, 8), optimizer=torch.optim.SGD([torch.zeros(1)]))
+    with pytest.raises(ValueError, match="model returned a tuple; expected one logit a class"):
+        attack_of(classifier).generate(*digits(4))
 
 
 @pytest.mark.parametrize(
@@ -347,9 +403,9 @@ def test_bad_arguments_are_named(argument: str, value: Any, error: type[Exceptio
         (
             lambda x, y: (x * 255, y),
             ValueError,
-            "x has values from 0 to 255, outside the classifier's clip_values 0 to 1",
+            "x has the value 255.0, outside the classifier's clip_values 0.0 to 1.0",
         ),
-        (lambda x, y: (x - 0.1, y), ValueError, "x has values from -0.1 to 0.9, outside"),
+        (lambda x, y: (x - 0.1, y), ValueError, "x has the value -0.1.*, outside"),
         (lambda x, y: (x.astype(complex), y), TypeError, "x has dtype complex128; expected an array of real numbers"),
         (lambda x, y: (torch.from_numpy(x).to(torch.complex64), y), TypeError, "x has dtype torch.complex64"),
         (lambda x, y: (x, y + 5), ValueError, "y holds labels 5 to 10; expected 0 to 9"),

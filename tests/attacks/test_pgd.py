@@ -193,6 +193,20 @@ def test_permuting_the_batch_permutes_the_outputs(seed: int, norm: float, loss: 
     torch.testing.assert_close(x_adv[order], x_adv_permuted, rtol=0, atol=1e-12)
 
 
+def test_rounding_does_not_leave_the_box() -> None:
+    """Where x + (upper - x) is more than upper in float32, the last clip brings it back."""
+    upper = torch.tensor(0.7)
+    x = torch.rand(100_000, 1) * upper
+    assert (x + (upper - x) > upper).any()
+    model = nn.Linear(1, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0], [1.0]]))
+    attack = PGD(NORMS[2.0], "ce", 1, 0, Box(torch.tensor(0.0), upper))
+    x_adv, _ = attack(model, x, torch.zeros(len(x), dtype=torch.int64), torch.tensor(5.0), torch.tensor(2.0))
+    assert (x_adv == upper).float().mean() > 0.5
+    assert x_adv.max() <= upper
+
+
 def test_one_forward_a_step() -> None:
     calls = 0
     inner = mlp((6,), 3)

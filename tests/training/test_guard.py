@@ -11,8 +11,16 @@ from torch import Tensor, nn
 
 from art_gair.classifier import TensorClassifier
 from art_gair.training.guard import FiniteGuard
-from tests.models import assert_same_state, classifier_of, conv_net, digits, digits_classifier, mlp, state_of
-from tests.test_trainer import trainer_of
+from tests.models import (
+    assert_same_state,
+    classifier_of,
+    conv_net,
+    digits,
+    digits_classifier,
+    mlp,
+    state_of,
+    trainer_of,
+)
 
 
 def test_a_learning_rate_that_is_too_high_stops_with_its_cause() -> None:
@@ -23,6 +31,16 @@ def test_a_learning_rate_that_is_too_high_stops_with_its_cause() -> None:
         trainer.fit(*digits(128), batch_size=16, nb_epochs=3)
     assert all(torch.isfinite(v).all() for v in trainer.classifier.model.state_dict().values())
     assert not any(m.training for m in trainer.classifier.model.modules())
+
+
+def test_an_update_that_overflows_is_undone() -> None:
+    """Loss and gradients are finite, the weights after the step are not."""
+    model = mlp((1, 8, 8), 10)
+    classifier = classifier_of(model, (1, 8, 8), lr=3e38)
+    before = state_of(model)
+    with pytest.raises(FloatingPointError, match="the weights became non-finite in epoch 0, batch 0 "):
+        trainer_of(classifier, num_random_init=0).fit(*digits(16), batch_size=16, nb_epochs=1)
+    assert_same_state(model, before)
 
 
 class Brittle(nn.Module):

@@ -50,7 +50,8 @@ def test_unlabelled_samples_are_gone_through_in_passes() -> None:
 def test_gair_rst_trains_on_both() -> None:
     x, y = digits(90)
     classifier = digits_classifier()
-    labels = pseudo_label(classifier, x[30:], threshold=0.1)
+    confidence = torch.from_numpy(classifier.predict(x[30:])).softmax(dim=1).amax(dim=1)
+    labels = pseudo_label(classifier, x[30:], threshold=confidence.median().item())
     assert -1 in labels
     batches = SemiSupervisedBatches(x[:30], y[:30], x[30:], labels, batch_size=20)
     trainer = AdversarialTrainerGAIRAT(classifier, weighting=TanhWeighting(), objective=CompositeKL(), burn_in=1)
@@ -76,7 +77,7 @@ def test_gair_rst_trains_on_both() -> None:
             "batch_size is 1; expected an int of at least 2",
         ),
         (lambda x, y: pseudo_label(digits_classifier(), x, 1.5), ValueError, "threshold is 1.5; expected"),
-        (lambda x, y: pseudo_label(digits_classifier(), x * 2), ValueError, "x has values from 0 to 2, outside"),
+        (lambda x, y: pseudo_label(digits_classifier(), x * 2), ValueError, "x has the value 2.0, outside"),
     ],
 )
 def test_bad_arguments_are_named(make: Callable[..., Any], error: type[Exception], message: str) -> None:

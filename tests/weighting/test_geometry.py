@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from art_gair import DiscreteWeighting, SigmoidWeighting, TanhWeighting, UniformWeighting
+from art_gair.weighting import normalise
 from tests.reference import equation_6
 
 ANY_LAM = st.one_of(
@@ -104,3 +105,17 @@ def test_a_lam_that_is_no_number_is_refused(lam: Any) -> None:
 def test_a_lam_of_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="lam is NaN in epoch 0"):
         SigmoidWeighting(math.nan)
+
+
+def test_normalise_takes_logarithms_of_any_size() -> None:
+    log_w = torch.tensor([-2000.0, -2001.0, -3000.0], dtype=torch.float64)
+    expected = torch.tensor([1.0, math.exp(-1), 0.0], dtype=torch.float64)
+    torch.testing.assert_close(normalise(log_w).double(), expected / expected.mean(), rtol=1e-6, atol=1e-9)
+    assert torch.equal(normalise(log_w + 5000), normalise(log_w))
+
+
+def test_what_cannot_be_weighed_is_named() -> None:
+    with pytest.raises(ValueError, match="max_iter is 0; expected an int of at least 1"):
+        TanhWeighting()(kappa=torch.tensor([0]), max_iter=0)
+    with pytest.raises(ValueError, match="the batch to weigh is empty"):
+        TanhWeighting()(kappa=torch.tensor([], dtype=torch.int64), max_iter=3)
