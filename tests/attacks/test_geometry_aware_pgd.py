@@ -382,11 +382,11 @@ def test_bad_arguments_that_came_later_are_named_too(argument: str, value: Any, 
 
 
 def test_a_model_that_returns_no_tensor_is_named() -> None:
-    class Pair(nn.Module):
+    class Pair(nn.Linear):
         def forward(self, x: Tensor) -> Any:
             return x, x
 
-    classifier = classifier_of(Pair(), (1, 8, 8), optimizer=torch.optim.SGD([torch.zeros(1)]))
+    classifier = classifier_of(Pair(1, 1), (1, 8, 8))
     with pytest.raises(ValueError, match="model returned a tuple; expected one logit a class"):
         attack_of(classifier).generate(*digits(4))
 
