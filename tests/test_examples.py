@@ -5,12 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import adversarial_training_gairat
 import art.config
+import compare_methods
+import custom_weighting
 import digits_demo
 import numpy as np
 import pytest
+import semi_supervised
 import torch
 from data import AugmentedBatches, crop_and_flip, load_cifar10
 from matplotlib.image import imread
@@ -30,6 +34,35 @@ def test_digits_demo_prints_a_table_and_saves_a_figure(tmp_path: Path, capsys: p
         line = next(line for line in printed.splitlines() if line.startswith(method + " "))
         assert line.count("*") in (1, 2)
     assert imread(out).shape[:2] == (858, 1300)
+
+
+def test_methods_are_compared_in_a_table_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "methods.png"
+    compare_methods.main(["--methods", "at", "mail_trades", "--epochs", "1", "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()[-3:-1]] == ["at", "mail_trades"]
+    assert imread(out).shape[1] == 1300
+
+
+def test_the_custom_weighting_trains_and_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    batch: dict[str, Any] = {
+        "kappa": torch.zeros(3),
+        "max_iter": 10,
+        "logits": logits,
+        "labels": torch.zeros(3).long(),
+        "epoch": 0,
+    }
+    assert custom_weighting.fooled_twice(**batch).tolist() == pytest.approx([0.75, 1.5, 0.75])
+    custom_weighting.main(["--epochs", "1"])
+    assert "fooled_twice" in capsys.readouterr().out
+
+
+def test_semi_supervised_labels_and_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    semi_supervised.main(["--epochs", "3", "--threshold", "0.3"])
+    printed = capsys.readouterr().out
+    assert "200 labelled digits; " in printed
+    assert [line.split()[0] for line in printed.splitlines()[-2:]] == ["GAIR-TRADES", "GAIR-RST"]
 
 
 @pytest.mark.parametrize(("name", "millions"), [("small_cnn", 1.6), ("resnet18", 11.2), ("preact_resnet18", 11.2)])
