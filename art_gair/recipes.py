@@ -16,12 +16,13 @@ from typing import Any
 
 from art.estimators.classification import PyTorchClassifier
 
+from art_gair.attacks.default import span_of
 from art_gair.attacks.friendly_pgd import FriendlyPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.objectives import AT, MART, TRADES, CompositeKL, Objective
 from art_gair.plugins import Plugin
 from art_gair.schedules import Piecewise
-from art_gair.trainer import AdversarialTrainerGAIRAT, span_of
+from art_gair.trainer import AdversarialTrainerGAIRAT
 from art_gair.weighting import MarginWeighting, TanhWeighting, UniformWeighting, Weighting
 
 

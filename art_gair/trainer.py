@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
-from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from art_gair.attacks.art_attack import ArtAttack
+from art_gair.attacks.default import default_attack
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD, Perturb
-from art_gair.checks import require_int, require_number
+from art_gair.checks import require_int
 from art_gair.classifier import TensorClassifier
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
@@ -26,6 +25,7 @@ from art_gair.training.data import Epoch, epochs_of_arrays, epochs_of_generator
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochRecord
 from art_gair.training.loop import Validation, train
+from art_gair.training.parts import BurnIn, burn_in_of, check_burn_in, check_optimizer, check_parts, check_schedules
 from art_gair.training.step import TrainingStep
 from art_gair.training.validation import accuracy_of
 from art_gair.weighting.base import Weighting
@@ -74,11 +74,11 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         weighting: Weighting | None = None,
         *,
         objective: Objective | None = None,
-        burn_in: float | Callable[[int], bool] | None = None,
+        burn_in: BurnIn | None = None,
         plugins: Sequence[Plugin] = (),
     ) -> None:
         view = TensorClassifier(classifier, used_by=type(self))
-        _check_optimizer(classifier.optimizer, view)
+        check_optimizer(classifier.optimizer, view)
         per_sample(classifier.loss, view.nb_classes, view.device)
         self.objective = AT() if objective is None else objective
         if not isinstance(self.objective, Objective):
@@ -86,43 +86,13 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting
         self.plugins = list(plugins)
         attack = default_attack(classifier, **self.objective.attack) if attack is None else attack
-        self._check_parts(classifier, attack)
+        check_parts(classifier, attack, self.weighting, self.objective, self.plugins)
         super().__init__(classifier, attacks=attack, ratio=1.0)
         self.attack = attack
         self._inner = attack if isinstance(attack, GeometryAwarePGD) else ArtAttack(attack)
         self._inner.on_batches(view)  # refuses radii for each sample of an array
-        self.burn_in = BURN_IN_SHARE if burn_in is None else burn_in
-        if isinstance(self.burn_in, float):
-            require_number(self.burn_in, "burn_in", above=0.0, below=1.0)
-        elif not callable(self.burn_in):
-            require_int(self.burn_in, "burn_in", at_least=0)
+        self.burn_in = check_burn_in(BURN_IN_SHARE if burn_in is None else burn_in)
         self.history: list[EpochRecord] = []
-
-    def _check_parts(self, classifier: PyTorchClassifier, attack: Any) -> None:
-        """Refuse parts that are none, or that do not go together."""
-        if not callable(self.weighting) or isinstance(self.weighting, type):
-            raise TypeError(f"weighting is {self.weighting!r}; expected a scheme such as TanhWeighting(-1.0).")
-        for plugin in self.plugins:
-            if not isinstance(plugin, Plugin):
-                raise TypeError(f"plugins holds {plugin!r}; expected Plugin objects such as AWP() or EMA().")
-        if not isinstance(attack, EvasionAttack):
-            raise TypeError(f"attack is {attack!r}; expected a GeometryAwarePGD or another ART EvasionAttack.")
-        if isinstance(attack, GeometryAwarePGD):
-            if attack.estimator is not classifier:
-                raise ValueError("attack is on another estimator; kappa must be counted on the classifier in training.")
-            return
-        name = type(attack).__name__
-        if getattr(self.weighting, "needs_kappa", False):
-            raise ValueError(
-                f"attack {name} counts no kappa, which {self.weighting!r} needs; use GeometryAwarePGD or FriendlyPGD, "
-                "or a weighting without kappa: UniformWeighting, MarginWeighting, WMMRWeighting, EntropyWeighting, "
-                "KLDROWeighting."
-            )
-        if self.objective.second_attack is not None:
-            raise ValueError(
-                f"attack {name} cannot give the second attack, loss {self.objective.second_attack!r}, that "
-                f"{type(self.objective).__name__} needs; use GeometryAwarePGD or FriendlyPGD."
-            )
 
     def fit(
         self,
@@ -180,8 +150,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         scheduler: LRScheduler | None,
     ) -> None:
         nb_epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        in_burn_in = self._burn_in(nb_epochs)
-        self._check_schedules(nb_epochs, scheduler, validation_data)
+        in_burn_in = burn_in_of(self.burn_in, nb_epochs)
+        optimizer = self.classifier.optimizer
+        check_schedules(nb_epochs, self._inner, self.weighting, scheduler, optimizer, validation_data is not None)
         validation = self._validation(view, validation_data)
         loss = per_sample(self.classifier.loss, view.nb_classes, view.device)
         guard = FiniteGuard(view)
@@ -196,7 +167,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
                 objective=self.objective,
                 loss=loss,
                 weighting=UniformWeighting() if in_burn_in(epoch) else self.weighting,
-                optimizer=self.classifier.optimizer,
+                optimizer=optimizer,
                 plugins=self.plugins,
                 guard=guard,
                 epoch=epoch,
@@ -214,34 +185,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         finally:
             view.module.eval()
 
-    def _burn_in(self, nb_epochs: int) -> Callable[[int], bool]:
-        """Return the burn-in as a function of the epoch."""
-        if callable(self.burn_in):
-            return self.burn_in
-        length = round(self.burn_in * nb_epochs) if isinstance(self.burn_in, float) else self.burn_in
-        if length > nb_epochs:
-            raise ValueError(f"burn_in is {length} epochs; expected at most nb_epochs, {nb_epochs}.")
-        return lambda epoch: epoch < length
-
     def _second_attack(self, view: TensorClassifier) -> Perturb | None:
         if self.objective.second_attack is None or not isinstance(self._inner, GeometryAwarePGD):
             return None
         return self._inner.with_loss(self.objective.second_attack).on_batches(view)
-
-    def _check_schedules(self, nb_epochs: int, scheduler: Any, validation_data: Any) -> None:
-        """Refuse what would fail in a later epoch."""
-        self._inner.check_schedules(nb_epochs)
-        if hasattr(self.weighting, "lam_at"):
-            for epoch in range(nb_epochs):
-                self.weighting.lam_at(epoch)
-        if scheduler is None:
-            return
-        if not isinstance(scheduler, LRScheduler):
-            raise TypeError(f"scheduler is a {type(scheduler).__name__}; expected one of torch.optim.lr_scheduler.")
-        if scheduler.optimizer is not self.classifier.optimizer:
-            raise ValueError("scheduler drives another optimizer; expected one of the classifier's optimizer.")
-        if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode == "max" and validation_data is None:
-            raise ValueError('scheduler is ReduceLROnPlateau in mode "max", which needs validation_data to watch.')
 
     def _validation(self, view: TensorClassifier, data: tuple[Any, Any] | None) -> Validation | None:
         if data is None:
@@ -255,42 +202,6 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
         return f"{type(self).__name__}({parts}, plugins={self.plugins})"
-
-
-def _check_optimizer(optimizer: Any, view: TensorClassifier) -> None:
-    """Refuse an optimizer, or the lack of one, that could not train the model."""
-    if optimizer is None:
-        raise ValueError("classifier has no optimizer; training needs one: PyTorchClassifier(..., optimizer=...).")
-    driven = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(p.requires_grad and id(p) in driven for p in view.module.parameters()):
-        raise ValueError("classifier's optimizer drives no parameter of its model that requires a gradient.")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise ValueError("classifier's optimizer is LBFGS, which needs a closure; expected one that steps without.")
-
-
-def default_attack(classifier: PyTorchClassifier, **settings: Any) -> GeometryAwarePGD:
-    """Return the paper's attack, in units of the classifier's range: eps 8/255 and eps_step 2/255 of it.
-
-    :param settings: of GeometryAwarePGD, on top.
-    :raises ValueError: if the classifier has no finite clip_values.
-    """
-    return GeometryAwarePGD(
-        classifier, **{"eps": 8 / 255 * span_of(classifier), "eps_step": 2 / 255 * span_of(classifier), **settings}
-    )
-
-
-def span_of(classifier: PyTorchClassifier) -> NDArray[np.float64]:
-    """Return the range of the classifier's clip_values, one number or one a feature.
-
-    :raises ValueError: if it has none, or they are not finite.
-    """
-    if classifier.clip_values is None or not np.isfinite(classifier.clip_values).all():
-        raise ValueError(
-            "classifier has no finite clip_values, from which the default attack takes its eps; give the classifier "
-            "clip_values, or the trainer an attack: attack=GeometryAwarePGD(classifier, eps=..., eps_step=...)."
-        )
-    low, high = (np.asarray(c, dtype=np.float64) for c in classifier.clip_values)
-    return np.asarray(high - low)
 
 
 def _refuse(unknown: dict[str, Any], method: str, allowed: str) -> None:

@@ -93,6 +93,41 @@ def test_equals_the_literal_algorithm(
     torch.testing.assert_close(x_adv, expected, rtol=0, atol=1e-9)
 
 
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), norm=NORM_IDS, max_iter=st.integers(1, 6), restarts=st.integers(0, 1))
+def test_equals_the_literal_algorithm_with_masks_and_a_radius_for_each_sample(
+    seed: int, norm: float, max_iter: int, restarts: int
+) -> None:
+    torch.manual_seed(seed)
+    model = mlp((2, 5), 3).double()
+    x = torch.rand(4, 2, 5, dtype=torch.float64)
+    labels = model(x).argmax(dim=1)
+    mask = torch.rand(4, 2, 5) < 0.6
+    eps = sizes(norm, 10)[0] * (0.5 + torch.rand(4, 1, 1, dtype=torch.float64))
+    eps_step = eps / 3
+    attack = PGD(NORMS[norm], "ce", max_iter, restarts, box((0.0, 1.0)))
+    torch.manual_seed(seed)
+    x_adv, kappa = attack(model, x, labels, eps, eps_step, mask)
+    torch.manual_seed(seed)
+    start = x + NORMS[norm].sample(x, eps) if restarts else x
+    for i in range(4):
+        expected, looks = algorithm_1.attack_one(
+            model,
+            x[i],
+            int(labels[i]),
+            norm=norm,
+            eps=eps[i].item(),
+            eps_step=eps_step[i].item(),
+            max_iter=max_iter,
+            start=start[i],
+            bounds=(0.0, 1.0),
+            loss=algorithm_1.cross_entropy,
+            mask=mask[i].double(),
+        )
+        assert kappa[i] == looks
+        torch.testing.assert_close(x_adv[i], expected, rtol=0, atol=1e-9)
+
+
 def test_the_literal_comparison_sees_every_kappa() -> None:
     """The models above are fooled at different steps, so the comparison is not about one value."""
     seen: set[int] = set()

@@ -23,9 +23,11 @@ def attack_one(
     start: Tensor,
     bounds: Bounds,
     loss: Callable[[Tensor, int], Tensor],
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, int]:
-    """Return the adversarial example and kappa of one sample x, from a given start."""
-    x_adv = _back_to_valid(start, x, norm, eps, bounds)
+    """Return the adversarial example and kappa of one sample x, from a given start; only features of mask 1 move."""
+    free = torch.ones_like(x) if mask is None else mask
+    x_adv = _back_to_valid(x + free * (start - x), x, norm, eps, bounds)
     kappa = 0
     for _ in range(max_iter):
         leaf = x_adv.clone().requires_grad_(True)
@@ -34,7 +36,7 @@ def attack_one(
             kappa += 1
         loss(logits, y).backward()
         assert leaf.grad is not None
-        step = eps_step * _ascent(leaf.grad, x_adv, norm, bounds)
+        step = eps_step * _ascent(free * leaf.grad, x_adv, norm, bounds)
         x_adv = _back_to_valid(x_adv + step, x, norm, eps, bounds)
     return x_adv, kappa
 

@@ -1,0 +1,101 @@
+"""What a training is put together from: parts that cannot work, alone or together, are refused before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from art.attacks.attack import EvasionAttack
+from art.estimators.classification import PyTorchClassifier
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from art_gair.attacks.art_attack import ArtAttack
+from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.checks import require_int, require_number
+from art_gair.classifier import TensorClassifier
+from art_gair.objectives.base import Objective
+from art_gair.plugins.base import Plugin
+
+BurnIn = float | Callable[[int], bool]
+"""An int, a number of epochs; a float between 0 and 1, their share; or a function of the epoch."""
+
+
+def check_parts(
+    classifier: PyTorchClassifier, attack: Any, weighting: Any, objective: Objective, plugins: Sequence[Any]
+) -> None:
+    """Refuse parts that are none, or that do not go together."""
+    if not callable(weighting) or isinstance(weighting, type):
+        raise TypeError(f"weighting is {weighting!r}; expected a scheme such as TanhWeighting(-1.0).")
+    for plugin in plugins:
+        if not isinstance(plugin, Plugin):
+            raise TypeError(f"plugins holds {plugin!r}; expected Plugin objects such as AWP() or EMA().")
+    if not isinstance(attack, EvasionAttack):
+        raise TypeError(f"attack is {attack!r}; expected a GeometryAwarePGD or another ART EvasionAttack.")
+    if isinstance(attack, GeometryAwarePGD):
+        if attack.estimator is not classifier:
+            raise ValueError("attack is on another estimator; kappa must be counted on the classifier in training.")
+        return
+    name = type(attack).__name__
+    if getattr(weighting, "needs_kappa", False):
+        raise ValueError(
+            f"attack {name} counts no kappa, which {weighting!r} needs; use GeometryAwarePGD or FriendlyPGD, "
+            "or a weighting without kappa: UniformWeighting, MarginWeighting, WMMRWeighting, EntropyWeighting, "
+            "KLDROWeighting."
+        )
+    if objective.second_attack is not None:
+        raise ValueError(
+            f"attack {name} cannot give the second attack, loss {objective.second_attack!r}, that "
+            f"{type(objective).__name__} needs; use GeometryAwarePGD or FriendlyPGD."
+        )
+
+
+def check_optimizer(optimizer: Any, view: TensorClassifier) -> None:
+    """Refuse an optimizer, or the lack of one, that could not train the model."""
+    if optimizer is None:
+        raise ValueError("classifier has no optimizer; training needs one: PyTorchClassifier(..., optimizer=...).")
+    driven = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(p.requires_grad and id(p) in driven for p in view.module.parameters()):
+        raise ValueError("classifier's optimizer drives no parameter of its model that requires a gradient.")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("classifier's optimizer is LBFGS, which needs a closure; expected one that steps without.")
+
+
+def check_schedules(
+    nb_epochs: int,
+    attack: GeometryAwarePGD | ArtAttack,
+    weighting: Any,
+    scheduler: Any,
+    optimizer: Any,
+    validated: bool,
+) -> None:
+    """Refuse what would fail in a later epoch."""
+    attack.check_schedules(nb_epochs)
+    if hasattr(weighting, "lam_at"):
+        for epoch in range(nb_epochs):
+            weighting.lam_at(epoch)
+    if scheduler is None:
+        return
+    if not isinstance(scheduler, LRScheduler):
+        raise TypeError(f"scheduler is a {type(scheduler).__name__}; expected one of torch.optim.lr_scheduler.")
+    if scheduler.optimizer is not optimizer:
+        raise ValueError("scheduler drives another optimizer; expected one of the classifier's optimizer.")
+    if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode == "max" and not validated:
+        raise ValueError('scheduler is ReduceLROnPlateau in mode "max", which needs validation_data to watch.')
+
+
+def check_burn_in(setting: BurnIn) -> BurnIn:
+    """Return the setting if it is one of the three kinds."""
+    if isinstance(setting, float):
+        return require_number(setting, "burn_in", above=0.0, below=1.0)
+    return setting if callable(setting) else require_int(setting, "burn_in", at_least=0)
+
+
+def burn_in_of(setting: BurnIn, nb_epochs: int) -> Callable[[int], bool]:
+    """Return the burn-in as a function of the epoch."""
+    if callable(setting):
+        return setting
+    length = round(setting * nb_epochs) if isinstance(setting, float) else setting
+    if length > nb_epochs:
+        raise ValueError(f"burn_in is {length} epochs; expected at most nb_epochs, {nb_epochs}.")
+    return lambda epoch: epoch < length

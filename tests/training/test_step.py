@@ -1,0 +1,98 @@
+"""A step never asks the device for a value, so on a GPU the host runs ahead of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from art_gair import AWP, EMA, FriendlyPGD, GeometryAwarePGD, TanhWeighting
+from art_gair.attacks.geometry_aware_pgd import Perturb
+from art_gair.classifier import TensorClassifier
+from art_gair.objectives import AT, Objective
+from art_gair.objectives.per_sample import per_sample
+from art_gair.plugins import ClipGradients, Plugin
+from art_gair.training.guard import FiniteGuard
+from art_gair.training.history import EpochMeter
+from art_gair.training.step import TrainingStep
+from tests.models import Blur, digits, digits_classifier
+from tests.objectives.test_objectives import OBJECTIVES
+from tests.weighting.test_on_logits import SCHEMES
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "bincount")
+"""Operations whose result the host must have before it can go on: item(), bool(), indices from a mask, and so on."""
+
+
+class NoWaits(TorchDispatchMode):
+    """Raises where an operation would make the host wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in WAITS, f"{func} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+def step_of(
+    weighting: Any, objective: Objective, attack: Callable[..., GeometryAwarePGD] = GeometryAwarePGD, **settings: Any
+) -> tuple[TrainingStep, EpochMeter]:
+    """Return a step on the digits model with every plugin, and a meter."""
+    classifier = digits_classifier(preprocessing_defences=Blur(), preprocessing=(0.5, 0.25))
+    view = TensorClassifier(classifier)
+    art_attack = attack(classifier, max_iter=3, **settings)
+    second: Perturb | None = None
+    if objective.second_attack is not None:
+        second = art_attack.with_loss(objective.second_attack).on_batches(view)
+    plugins: list[Plugin] = [AWP(0.01), ClipGradients(1.0), EMA(0.9)]
+    for plugin in plugins:
+        plugin.start(view)
+        plugin.begin_epoch(0)
+    step = TrainingStep(
+        classifier=view,
+        attack=art_attack.on_batches(view),
+        second_attack=second,
+        max_iter=3,
+        objective=objective,
+        loss=per_sample(torch.nn.CrossEntropyLoss(weight=torch.linspace(1, 2, 10)), 10, view.device),
+        weighting=weighting,
+        optimizer=classifier.optimizer,
+        plugins=plugins,
+        guard=FiniteGuard(view),
+        epoch=0,
+    )
+    return step, EpochMeter(3, view.device)
+
+
+def assert_runs_ahead(step: TrainingStep, meter: EpochMeter) -> None:
+    x, y = (torch.from_numpy(a) for a in digits(12))
+    with NoWaits():
+        step(x, y, meter)
+    step.guard.require_finite(0, 0.1, now=True)
+
+
+def test_the_detector_sees_a_wait() -> None:
+    flag = torch.tensor(True)
+    with pytest.raises(AssertionError, match="waits for the device"), NoWaits():
+        bool(flag)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_no_objective_waits(objective: Objective) -> None:
+    assert_runs_ahead(*step_of(TanhWeighting(0.0), objective))
+
+
+@pytest.mark.parametrize("weighting", SCHEMES, ids=repr)
+def test_no_weighting_waits(weighting: Any) -> None:
+    assert_runs_ahead(*step_of(weighting, AT()))
+
+
+@pytest.mark.parametrize("attack", [GeometryAwarePGD, FriendlyPGD])
+@pytest.mark.parametrize("norm", ["inf", 2, 1])
+@pytest.mark.parametrize("settings", [{"num_random_init": 3}, {"loss": "kl", "num_random_init": 0}], ids=repr)
+def test_no_attack_waits(attack: Any, norm: Any, settings: dict[str, Any]) -> None:
+    assert_runs_ahead(*step_of(TanhWeighting(0.0), AT(), attack, norm=norm, **settings))
