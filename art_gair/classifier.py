@@ -138,7 +138,7 @@ class TensorClassifier:
         :raises TypeError: if x is no real array.
         :raises ValueError: if x is empty, of the wrong shape, non-finite, or outside clip_values.
         """
-        inputs = _tensor(x, name)
+        inputs = as_tensor(x, name)
         came, expected = tuple(inputs.shape), self.input_shape
         if len(came) != len(expected) + 1 or any(e not in (None, s) for s, e in zip(came[1:], expected, strict=True)):
             raise ValueError(f"{name} has shape {came}; expected (n, {', '.join(map(str, expected))}).")
@@ -159,7 +159,7 @@ class TensorClassifier:
         :raises TypeError: if y is no real array.
         :raises ValueError: if y has the wrong shape or length, or labels that are no class of the classifier.
         """
-        labels = _tensor(y, name)
+        labels = as_tensor(y, name)
         if labels.ndim == 2 and labels.shape[1] == self.nb_classes and self.nb_classes > 1:
             if not ((labels == 0) | (labels == 1)).all() or not (labels.sum(dim=1) == 1).all():
                 raise ValueError(
@@ -213,8 +213,11 @@ def _step(preprocessor: Any) -> PreprocessingStep:
     return standardise
 
 
-def _tensor(value: Any, name: str) -> Tensor:
-    """A tensor that shares memory with value where torch can hold its dtype, strides and byte order."""
+def as_tensor(value: Any, name: str) -> Tensor:
+    """Return a tensor that shares memory with value where torch can hold its dtype, strides and byte order.
+
+    :raises TypeError: if value is no array of real numbers.
+    """
     if isinstance(value, Tensor):
         if value.is_complex():
             raise TypeError(f"{name} has dtype {value.dtype}; expected real numbers.")

@@ -42,8 +42,11 @@ PRESETS = {
     "mnist": Preset(eps=0.3, eps_step=0.01, max_iter=40, trades_beta=1.0),
 }
 
-FAT_TAU = Piecewise(values=(0, 3, 6), starts=(40, 70))
-"""tau 0 up to epoch 40, 3 up to 70, then 6."""
+FAT_TAU = Piecewise(values=(0, 1, 2), starts=(50, 90))
+"""FAT's, for 120 epochs."""
+
+GAIR_FAT_TAU = Piecewise(values=(0, 3, 6), starts=(40, 70))
+"""GAIR-FAT's, for 100 epochs: tau 0 up to epoch 40, 3 up to 70, then 6."""
 
 Plugins = Sequence[Plugin]
 
@@ -54,20 +57,24 @@ def at(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins
 
 
 def gairat(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
-    """GAIRAT (Zhang et al., ICLR 2021, Sec. 4): AT with tanh weights, lam -1, after a burn-in of 30 % of the epochs."""
+    """GAIRAT (Zhang et al., ICLR 2021, Sec. 4): AT with tanh weights, lam -1, after a burn-in of 30 % of the epochs.
+
+    That is the ResNet-18's; for a WRN-32-10 the paper has eps 0.031, eps_step 0.007 and a burn-in of half the epochs.
+    """
     return _trainer("GAIRAT", classifier, dataset, plugins, weighting=TanhWeighting(-1.0), burn_in=None)
 
 
 def fat(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
-    """Friendly adversarial training (Zhang et al., ICML 2020): early-stopped PGD, tau 0, then 3, then 6."""
+    """Friendly adversarial training (Zhang et al., ICML 2020): early-stopped PGD, tau 0, 1 from epoch 50, 2 from 90."""
     return _trainer("FAT", classifier, dataset, plugins, tau=FAT_TAU)
 
 
 def gair_fat(
     classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
 ) -> AdversarialTrainerGAIRAT:
-    """GAIR-FAT (Zhang et al., ICLR 2021): FAT with tanh weights, lam 0, after a burn-in of 30 % of the epochs."""
-    return _trainer("GAIR-FAT", classifier, dataset, plugins, weighting=TanhWeighting(0.0), burn_in=None, tau=FAT_TAU)
+    """GAIR-FAT (Zhang et al., ICLR 2021): FAT with tanh weights, lam 0, after the burn-in; tau 0, then 3, then 6."""
+    weights = TanhWeighting(0.0)
+    return _trainer("GAIR-FAT", classifier, dataset, plugins, weighting=weights, burn_in=None, tau=GAIR_FAT_TAU)
 
 
 def trades(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
@@ -106,8 +113,8 @@ def mail_at(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Pl
 def mail_trades(
     classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
 ) -> AdversarialTrainerGAIRAT:
-    """MAIL-TRADES (Wang et al., NeurIPS 2021): TRADES with margin weights, slope 2, bias 0, from 75 % of the epochs."""
-    objective = TRADES(_preset(dataset).trades_beta)
+    """MAIL-TRADES (Wang et al., NeurIPS 2021): TRADES, beta 5, with margin weights, slope 2, bias 0, from 75 %."""
+    objective = TRADES(5.0)
     weights = MarginWeighting(slope=2.0, bias=0.0)
     return _trainer("MAIL-TRADES", classifier, dataset, plugins, weighting=weights, objective=objective, burn_in=0.75)
 

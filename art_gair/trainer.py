@@ -89,8 +89,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         check_parts(classifier, attack, self.weighting, self.objective, self.plugins)
         super().__init__(classifier, attacks=attack, ratio=1.0)
         self.attack = attack
-        self._inner = attack if isinstance(attack, GeometryAwarePGD) else ArtAttack(attack)
-        self._inner.on_batches(view)  # refuses radii for each sample of an array
+        _inner(attack).on_batches(view)  # refuses radii for each sample of an array
         self.burn_in = check_burn_in(BURN_IN_SHARE if burn_in is None else burn_in)
         self.history: list[EpochRecord] = []
 
@@ -150,33 +149,35 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         scheduler: LRScheduler | None,
     ) -> None:
         nb_epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
+        # Attributes may have been set since.
+        check_parts(self.classifier, self.attack, self.weighting, self.objective, self.plugins)
+        inner, optimizer = _inner(self.attack), self.classifier.optimizer
         in_burn_in = burn_in_of(self.burn_in, nb_epochs)
-        optimizer = self.classifier.optimizer
-        check_schedules(nb_epochs, self._inner, self.weighting, scheduler, optimizer, validation_data is not None)
+        check_schedules(nb_epochs, inner, self.weighting, scheduler, optimizer, validation_data is not None)
         validation = self._validation(view, validation_data)
         loss = per_sample(self.classifier.loss, view.nb_classes, view.device)
         guard = FiniteGuard(view)
 
         def step_of(epoch: int) -> tuple[TrainingStep, bool]:
-            self._inner.epoch = epoch
+            inner.epoch = epoch
             return TrainingStep(
                 classifier=view,
-                attack=self._inner.on_batches(view),
+                attack=inner.on_batches(view),
                 second_attack=self._second_attack(view),
-                max_iter=self._inner.max_iter,
+                max_iter=inner.max_iter,
                 objective=self.objective,
                 loss=loss,
-                weighting=UniformWeighting() if in_burn_in(epoch) else self.weighting,
+                weighting=UniformWeighting() if in_burn_in[epoch] else self.weighting,
                 optimizer=optimizer,
                 plugins=self.plugins,
                 guard=guard,
                 epoch=epoch,
-            ), in_burn_in(epoch)
+            ), in_burn_in[epoch]
 
         logger.info("Performing adversarial training with GAIRAT: %s", self)
         self.history = []
         for plugin in self.plugins:
-            plugin.start(view)
+            plugin.start(view, optimizer)
         try:
             with torch.enable_grad():
                 train(step_of, batches, nb_epochs, scheduler, validation, self.history)
@@ -186,9 +187,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             view.module.eval()
 
     def _second_attack(self, view: TensorClassifier) -> Perturb | None:
-        if self.objective.second_attack is None or not isinstance(self._inner, GeometryAwarePGD):
+        if self.objective.second_attack is None:
             return None
-        return self._inner.with_loss(self.objective.second_attack).on_batches(view)
+        return self.attack.with_loss(self.objective.second_attack).on_batches(view)
 
     def _validation(self, view: TensorClassifier, data: tuple[Any, Any] | None) -> Validation | None:
         if data is None:
@@ -197,11 +198,16 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             raise ValueError(f"validation_data is a {type(data).__name__}; expected a pair (x, y).")
         x = view.inputs(data[0], "validation_data's x")
         labels = view.labels(data[1], len(x), "validation_data's y")
-        return lambda step: accuracy_of(view, step.attack, x, labels, self._inner.batch_size)
+        return lambda step: accuracy_of(view, step.attack, x, labels, _inner(self.attack).batch_size)
 
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
         return f"{type(self).__name__}({parts}, plugins={self.plugins})"
+
+
+def _inner(attack: EvasionAttack) -> GeometryAwarePGD | ArtAttack:
+    """Return the attack as training takes it."""
+    return attack if isinstance(attack, GeometryAwarePGD) else ArtAttack(attack)
 
 
 def _refuse(unknown: dict[str, Any], method: str, allowed: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD
 
 
-def fooled_twice(*, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
+def double_the_fooled(*, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int) -> Tensor:
     """Weigh a batch: (n,), >= 0, mean 1."""
     weights = torch.where(logits.argmax(dim=1) != labels, 2.0, 1.0)
     return weights / weights.mean()
@@ -32,10 +32,12 @@ def main(argv: list[str] | None = None) -> None:
     x_train, x_test, y_train, y_test = digits(args.seed)
     classifier = small_cnn(args.seed)
     attack = GeometryAwarePGD(classifier, eps=EPS, eps_step=EPS / 4)
-    trainer = AdversarialTrainerGAIRAT(classifier, attack, fooled_twice)
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, double_the_fooled)
     trainer.fit(x_train, y_train, batch_size=64, nb_epochs=args.epochs)
     seconds = sum(record["seconds"] for record in trainer.history)
-    print("\n" + table({"fooled_twice": accuracies(classifier, x_test, y_test, EPS)}, {"fooled_twice": seconds}))
+    print(
+        "\n" + table({"double_the_fooled": accuracies(classifier, x_test, y_test, EPS)}, {"double_the_fooled": seconds})
+    )
 
 
 if __name__ == "__main__":

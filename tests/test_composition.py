@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from art.attacks.evasion import (
     FastGradientMethod,
     ProjectedGradientDescent,
     ProjectedGradientDescentPyTorch,
+    SaliencyMapMethod,
 )
 from torch import Tensor
 
@@ -32,13 +34,16 @@ from art_gair import (
     TanhWeighting,
     UniformWeighting,
 )
+from art_gair.attacks.art_attack import ArtAttack
 from art_gair.attacks.losses import LOSSES
 from art_gair.attacks.norms import NORMS
+from art_gair.classifier import TensorClassifier
+from art_gair.logits import kl_divergence
 from art_gair.objectives import CompositeKL
 from art_gair.plugins import ClipGradients
 from art_gair.weighting import SigmoidWeighting
 from tests.discovery import concrete_subclasses
-from tests.models import assert_same_state, digits, digits_classifier, state_of
+from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of, trainer_of
 from tests.objectives.test_objectives import OBJECTIVES
 from tests.weighting.test_on_logits import SCHEMES
 
@@ -177,6 +182,99 @@ def test_arts_pgd_and_ours_train_alike_from_the_same_start() -> None:
         torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
 
 
+def test_a_foreign_attack_leaves_flags_alone_and_numpys_generator_to_training() -> None:
+    """ART's attacks draw from numpy; validation must not shift what training draws."""
+    models = []
+    for validation_data in (None, digits(16)):
+        classifier = digits_classifier()
+        classifier.model[-2].p = 0.0
+        attack = ProjectedGradientDescentPyTorch(classifier, eps=0.1, eps_step=0.05, max_iter=2, num_random_init=1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        trainer = AdversarialTrainerGAIRAT(classifier, attack, MarginWeighting())
+        trainer.fit(*digits(32), batch_size=16, nb_epochs=2, validation_data=validation_data)
+        models.append(classifier.model)
+    assert_same_state(models[0], state_of(models[1]))
+
+    view = TensorClassifier(classifier)
+    classifier.model.train()
+    ArtAttack(attack).on_batches(view)(*(torch.from_numpy(a) for a in digits(4)))
+    assert all(m.training for m in classifier.model.modules())
+
+
+def test_a_foreign_attack_that_returns_nonsense_is_named() -> None:
+    class Broken(FastGradientMethod):
+        def generate(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
+            return np.full_like(x, np.nan)
+
+    classifier = digits_classifier()
+    with pytest.raises(ValueError, match=r"attack Broken returned .* values that are not finite"):
+        AdversarialTrainerGAIRAT(classifier, Broken(classifier), MarginWeighting()).fit(*digits(8), nb_epochs=1)
+
+
+def test_an_attack_set_later_is_the_one_that_runs() -> None:
+    classifier = digits_classifier()
+    trainer = trainer_of(classifier)
+    trainer.attack = GeometryAwarePGD(classifier, max_iter=6)
+    trainer.fit(*digits(8), nb_epochs=1)
+    assert len(trainer.history[0]["kappa_histogram"]) == 7
+    trainer.attack = FastGradientMethod(classifier)
+    with pytest.raises(ValueError, match="FastGradientMethod counts no kappa"):
+        trainer.fit(*digits(8), nb_epochs=1)
+
+
+def test_an_attack_with_another_loss_than_the_objectives_is_remarked_on(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = digits_classifier()
+    AdversarialTrainerGAIRAT(classifier, GeometryAwarePGD(classifier), objective=TRADES())
+    assert "TRADES's own attack maximises 'kl'; this one maximises 'ce'" in caplog.text
+    caplog.clear()
+    AdversarialTrainerGAIRAT(classifier, objective=TRADES())
+    assert caplog.text == ""
+
+
+def test_the_composites_second_attack_maximises_the_margin() -> None:
+    """The loss of a first step by hand, from two attacks made outside of the training."""
+    x, y = digits(24)
+    classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8))
+    settings: dict[str, Any] = {"eps": 0.2, "eps_step": 0.05, "max_iter": 4, "num_random_init": 0}
+    y = classifier.predict(x).argmax(axis=1)
+    x_ce = GeometryAwarePGD(classifier, loss="ce", **settings).generate(x, y)
+    x_cw = GeometryAwarePGD(classifier, loss="margin", **settings).generate(x, y)
+    assert (x_ce != x_cw).any()
+    clean, first, second = (classifier.model(torch.from_numpy(z)).detach() for z in (x, x_ce, x_cw))
+    _, kappa = GeometryAwarePGD(classifier, loss="ce", **settings).generate_with_kappa(x, y)
+    w = TanhWeighting(0.0)(kappa=torch.from_numpy(kappa), max_iter=4)
+    share = w / w.max()
+    ce = torch.nn.functional.cross_entropy(clean, torch.from_numpy(y))
+    mixed = share * kl_divergence(clean, first) + (1 - share) * kl_divergence(clean, second)
+    attack = GeometryAwarePGD(classifier, loss="ce", **settings)
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0), objective=CompositeKL(2.0), burn_in=0)
+    trainer.fit(x, y, batch_size=24, nb_epochs=1)
+    assert trainer.history[0]["loss"] == pytest.approx((ce + 2.0 * mixed.mean()).item(), rel=1e-4)
+
+
+def test_a_missing_label_is_the_models_own_prediction() -> None:
+    """All labels missing, or all given as the model predicts them: the same attack and the same divergences."""
+    x, _ = digits(24)
+    losses = []
+    for given in (False, True):
+        classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8), lr=0.0)
+        classifier.model.load_state_dict(state_of(PREDICTOR))
+        predicted = classifier.predict(x).argmax(axis=1)
+        y = predicted if given else np.full(24, -1)
+        attack = GeometryAwarePGD(classifier, loss="margin", eps=0.2, eps_step=0.05, max_iter=4, num_random_init=0)
+        trainer = AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0), objective=TRADES(1.0), burn_in=0)
+        trainer.fit(x, y, batch_size=24, nb_epochs=1)
+        clean = torch.from_numpy(classifier.predict(x))
+        ce = torch.nn.functional.cross_entropy(clean, torch.from_numpy(predicted)).item() if given else 0.0
+        losses.append(trainer.history[0]["loss"] - ce)
+        assert len(set(predicted)) > 1
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+PREDICTOR = mlp((1, 8, 8), 10)
+
+
 def test_a_transferred_attack_may_be_on_another_classifier() -> None:
     classifier, other = digits_classifier(), digits_classifier(seed=7)
     trainer = AdversarialTrainerGAIRAT(classifier, FastGradientMethod(other, eps=0.1), MarginWeighting())
@@ -191,6 +289,8 @@ def test_attacks_that_cannot_give_what_is_needed_are_refused() -> None:
         AdversarialTrainerGAIRAT(classifier, attack, SigmoidWeighting())
     with pytest.raises(ValueError, match="cannot give the second attack, loss 'margin', that CompositeKL needs"):
         AdversarialTrainerGAIRAT(classifier, attack, MarginWeighting(), objective=CompositeKL())
+    with pytest.raises(ValueError, match="attack SaliencyMapMethod is targeted"):
+        AdversarialTrainerGAIRAT(classifier, SaliencyMapMethod(classifier, verbose=False), MarginWeighting())
     with pytest.raises(ValueError, match="attack FastGradientMethod is targeted"):
         AdversarialTrainerGAIRAT(classifier, FastGradientMethod(classifier, targeted=True), MarginWeighting())
 
@@ -209,8 +309,17 @@ def test_any_callable_of_the_signature_is_a_weighting() -> None:
 @pytest.mark.parametrize(
     ("weighting", "error", "message"),
     [
-        (lambda **b: torch.ones(3), ValueError, r"weighting returned \(3,\); expected a tensor of shape \(16,\)"),
-        (lambda **b: 1.0, ValueError, r"weighting returned a float; expected a tensor of shape \(16,\)"),
+        (
+            lambda **b: torch.ones(3),
+            ValueError,
+            r"weighting returned shape \(3,\), torch.float32; expected floats of shape \(16,\)",
+        ),
+        (lambda **b: 1.0, ValueError, r"weighting returned a float; expected floats of shape \(16,\)"),
+        (
+            lambda **b: torch.ones(16).long(),
+            ValueError,
+            r"weighting returned shape \(16,\), torch.int64; expected floats",
+        ),
         (lambda **b: -torch.ones(16), ValueError, "weights that are negative, not finite or not of mean 1 in epoch 0"),
         (lambda **b: torch.full((16,), math.nan), ValueError, "negative, not finite or not of mean 1"),
         (lambda **b: torch.full((16,), math.inf), ValueError, "negative, not finite or not of mean 1"),
@@ -220,16 +329,10 @@ def test_any_callable_of_the_signature_is_a_weighting() -> None:
     ],
 )
 def test_bad_weights_are_named_and_touch_nothing(weighting: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        trained(weighting=weighting)
-
-
-def test_bad_weights_leave_the_model_as_it_was() -> None:
     classifier = digits_classifier()
     before = state_of(classifier.model)
-    trainer = AdversarialTrainerGAIRAT(classifier, weighting=lambda **b: torch.full((8,), -1.0), burn_in=0)
-    with pytest.raises(ValueError, match="negative"):
-        trainer.fit(*digits(8), nb_epochs=1)
+    with pytest.raises(error, match=message):
+        trainer_of(classifier, weighting).fit(*digits(48), batch_size=16, nb_epochs=1)
     assert_same_state(classifier.model, before)
 
 
@@ -241,15 +344,31 @@ def test_bad_objectives_are_refused() -> None:
 # Burn-in and unlabelled samples
 
 
+def test_a_burn_in_that_fails_later_fails_at_the_start() -> None:
+    calls: list[int] = []
+
+    def failing(epoch: int) -> bool:
+        calls.append(epoch)
+        return 1 // (2 - epoch) > 0
+
+    classifier = digits_classifier()
+    before = state_of(classifier.model)
+    with pytest.raises(ZeroDivisionError):
+        AdversarialTrainerGAIRAT(classifier, burn_in=failing).fit(*digits(8), nb_epochs=4)
+    assert_same_state(classifier.model, before)
+    assert calls == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("burn_in", "expected"),
-    [(0, [0, 0, 0, 0]), (3, [1, 1, 1, 0]), (0.5, [1, 1, 0, 0]), (lambda epoch: epoch % 2 == 0, [1, 0, 1, 0])],
+    [(0, [0, 0, 0, 0]), (3, [1, 1, 1, 0]), (0.5, [1, 1, 0, 0]), (lambda epoch: np.bool_(epoch % 2 == 0), [1, 0, 1, 0])],
     ids=["none", "epochs", "share", "function"],
 )
 def test_the_burn_in_may_be_epochs_a_share_or_a_function(burn_in: Any, expected: list[int]) -> None:
     trainer = AdversarialTrainerGAIRAT(digits_classifier(), burn_in=burn_in)
     trainer.fit(*digits(8), nb_epochs=4)
-    assert [int(r["burn_in"]) for r in trainer.history] == expected
+    assert [r["burn_in"] for r in trainer.history] == [bool(e) for e in expected]
+    json.dumps(trainer.history)
 
 
 @pytest.mark.parametrize("burn_in", [1.5, 0.0, -0.3])

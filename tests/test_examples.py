@@ -53,9 +53,9 @@ def test_the_custom_weighting_trains_and_is_one(capsys: pytest.CaptureFixture[st
         "labels": torch.zeros(3).long(),
         "epoch": 0,
     }
-    assert custom_weighting.fooled_twice(**batch).tolist() == pytest.approx([0.75, 1.5, 0.75])
+    assert custom_weighting.double_the_fooled(**batch).tolist() == pytest.approx([0.75, 1.5, 0.75])
     custom_weighting.main(["--epochs", "1"])
-    assert "fooled_twice" in capsys.readouterr().out
+    assert "double_the_fooled" in capsys.readouterr().out
 
 
 def test_semi_supervised_labels_and_trains(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "mart": {"objective": "MART(beta=5.0)", "weighting": "UniformWeighting()", "loss": "ce", "burn_in": 0},
     "gair_mart": {"objective": "MART(beta=5.0)", "weighting": "TanhWeighting(lam=-1.0)", "loss": "ce"},
     "mail_at": {"objective": "AT()", "weighting": "MarginWeighting(slope=10.0, bias=0.5)", "burn_in": 0.75},
-    "mail_trades": {"objective": "TRADES(beta=6.0, weigh='kl')", "weighting": "MarginWeighting(slope=2.0, bias=0.0)"},
+    "mail_trades": {"objective": "TRADES(beta=5.0, weigh='kl')", "weighting": "MarginWeighting(slope=2.0, bias=0.0)"},
     "gair_rst": {"objective": "CompositeKL(beta=6.0)", "weighting": "TanhWeighting(lam=-1.0)", "burn_in": 0.5},
 }
 
@@ -67,9 +67,10 @@ def test_mnist_has_its_own_radius_and_beta() -> None:
     assert isinstance(trainer.plugins[0], AWP)
 
 
-def test_fats_tau_rises_at_epochs_40_and_70() -> None:
-    attack = recipes.fat(digits_classifier()).attack
-    assert [attack._tau_at(epoch) for epoch in (0, 39, 40, 69, 70, 99)] == [0, 0, 3, 3, 6, 6]
+def test_tau_rises_as_in_each_of_the_two_papers() -> None:
+    fat, gair_fat = (make(digits_classifier()).attack for make in (recipes.fat, recipes.gair_fat))
+    assert [fat._tau_at(epoch) for epoch in (0, 49, 50, 89, 90, 119)] == [0, 0, 1, 1, 2, 2]
+    assert [gair_fat._tau_at(epoch) for epoch in (0, 39, 40, 69, 70, 99)] == [0, 0, 3, 3, 6, 6]
 
 
 def test_bad_arguments_are_named() -> None:

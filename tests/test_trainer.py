@@ -524,7 +524,7 @@ def test_bad_classifiers_are_refused() -> None:
     net = conv_net()
     with pytest.raises(ValueError, match="optimizer is LBFGS, which needs a closure"):
         AdversarialTrainerGAIRAT(classifier_of(net, (1, 8, 8), optimizer=torch.optim.LBFGS(net.parameters())))
-    with pytest.raises(ValueError, match="loss BCEWithLogitsLoss cannot be taken of logits"):
+    with pytest.raises(ValueError, match="loss BCEWithLogitsLoss has no per-sample form"):
         AdversarialTrainerGAIRAT(digits_classifier(loss=nn.BCEWithLogitsLoss()))
 
 

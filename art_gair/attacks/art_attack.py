@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
+from art.attacks.evasion import SaliencyMapMethod
 from torch import Tensor
 
 from art_gair.attacks.geometry_aware_pgd import Perturb
@@ -14,7 +16,7 @@ class ArtAttack:
     """An ART evasion attack that training can use: it crosses to numpy and back once a batch and counts no kappa.
 
     :param attack: an untargeted attack, on the classifier that is trained or, for transfer, on another one.
-    :raises ValueError: if the attack is targeted.
+    :raises ValueError: if the attack is targeted, or takes labels as targets all the same.
     """
 
     max_iter = 0
@@ -22,7 +24,7 @@ class ArtAttack:
     epoch = 0
 
     def __init__(self, attack: EvasionAttack) -> None:
-        if attack.targeted:
+        if attack.targeted or isinstance(attack, SaliencyMapMethod):  # which has no flag, but moves towards y
             raise ValueError(f"attack {type(attack).__name__} is targeted; expected an untargeted attack for training.")
         self.attack = attack
 
@@ -35,6 +37,11 @@ class ArtAttack:
             one_hot = torch.nn.functional.one_hot(labels, classifier.nb_classes).float()
             with classifier.evaluating():
                 x_adv = self.attack.generate(x=x.cpu().numpy(), y=one_hot.cpu().numpy())
+            if x_adv.shape != tuple(x.shape) or not np.isfinite(x_adv).all():
+                raise ValueError(
+                    f"attack {type(self.attack).__name__} returned shape {x_adv.shape}, or values that are not finite; "
+                    f"expected finite values of shape {tuple(x.shape)}."
+                )
             return torch.as_tensor(x_adv, dtype=x.dtype, device=x.device), None
 
         return perturb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.attacks.pgd import PGD
-from art_gair.checks import require_int
+from art_gair.checks import require_number
 from art_gair.classifier import TensorClassifier
 from art_gair.schedules import value_at
 
@@ -24,15 +25,19 @@ class FriendlyPGD(GeometryAwarePGD):
     sample keeps its row, stopped or not.
 
     :param estimator: and the settings: as for `GeometryAwarePGD`.
-    :param tau: steps still taken once misclassified, an int >= 0, or a schedule, a function of the epoch to one;
-        `epoch` says where it stands, which is 0 until a trainer moves it on.
-    :raises TypeError, ValueError: if tau is no int or negative; and as for `GeometryAwarePGD`.
+    :param tau: steps still taken once misclassified, a number >= 0, or a schedule, a function of the epoch to one;
+        `epoch` says where it stands, which is 0 until a trainer moves it on. Fractions of a step are not taken.
+    :raises TypeError, ValueError: if tau is no finite number or negative; and as for `GeometryAwarePGD`.
     """
 
     attack_params: ClassVar[list[str]] = [*GeometryAwarePGD.attack_params, "tau"]
 
     def __init__(
-        self, estimator: PyTorchClassifier, *settings: Any, tau: int | Callable[[int], float] = 0, **named_settings: Any
+        self,
+        estimator: PyTorchClassifier,
+        *settings: Any,
+        tau: float | Callable[[int], float] = 0,
+        **named_settings: Any,
     ) -> None:
         self.tau = tau
         super().__init__(estimator, *settings, **named_settings)
@@ -44,7 +49,7 @@ class FriendlyPGD(GeometryAwarePGD):
             self._tau_at(epoch)
 
     def _tau_at(self, epoch: int) -> int:
-        return require_int(value_at(self.tau, epoch), "tau", at_least=0)
+        return math.floor(require_number(value_at(self.tau, epoch), f"tau in epoch {epoch}", at_least=0.0))
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
         return replace(super()._pgd(classifier), tau=self._tau_at(self.epoch))

@@ -42,8 +42,8 @@ class GeometryAwarePGD(EvasionAttack):
         scalar: `epoch` says where it stands, which is 0 until a trainer moves it on.
     :param eps_step: length of a step in units of x, a scalar or an array broadcastable against x.
     :param max_iter: K, the number of steps, at least 1.
-    :param num_random_init: 0 starts at x (loss "kl", which is flat there, at x + 0.001 N(0, 1) as TRADES does); R >= 1
-        starts R times at a random point of the ball, a sample keeps its first success and its least kappa.
+    :param num_random_init: 0 starts at x (loss "kl", which is flat there, at x + 0.001 N(0, 1) of the range, as TRADES
+        does); R >= 1 starts R times at a random point of the ball, a sample keeps its first success and least kappa.
     :param batch_size: samples attacked at once.
     :param loss: what is maximised: "ce" the cross entropy, "margin" the best other logit less the true one, "kl" the
         divergence KL(f(x) || f(x_adv)).

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from art_gair.logits import best_other, kl_divergence, of_label
 
 AttackLoss = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
@@ -21,15 +22,13 @@ def margin(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = None) -
 
     Unlike the cross entropy it does not saturate, so it looks behind gradients that vanish in the softmax.
     """
-    true = logits.gather(1, labels[:, None])
-    other = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-    return other - true[:, 0]
+    return best_other(logits, labels)[0] - of_label(logits, labels)
 
 
 def kl(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = None) -> Tensor:
     """KL(f(x) || f(x_adv)): the loss of TRADES' attack (Zhang et al., ICML 2019). Its gradient is zero at x itself."""
     assert clean_logits is not None
-    return F.kl_div(F.log_softmax(logits, 1), F.log_softmax(clean_logits, 1), reduction="none", log_target=True).sum(1)
+    return kl_divergence(clean_logits, logits)
 
 
 LOSSES: dict[str, AttackLoss] = {"ce": cross_entropy, "margin": margin, "kl": kl}

@@ -15,7 +15,7 @@ from art_gair.classifier import Box
 Model = Callable[[Tensor], Tensor]
 
 KL_START_STD = 0.001
-"""Standard deviation of TRADES' Gaussian start, in input units."""
+"""Standard deviation of TRADES' Gaussian start, as a share of the input range, which is 1 in the paper."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,14 @@ class PGD:
         if self.num_random_init > 0:
             return self.norm.sample(x, eps)
         if LOSSES[self.loss] is kl:
-            return KL_START_STD * torch.randn_like(x)
+            return self._kl_start_std() * torch.randn_like(x)
         return torch.zeros_like(x)
+
+    def _kl_start_std(self) -> Tensor | float:
+        if self.box is None:
+            return KL_START_STD
+        span = self.box.upper - self.box.lower
+        return KL_START_STD * torch.where(torch.isfinite(span), span, 1.0)
 
     def _move(self, x: Tensor, x_adv: Tensor, step: Tensor, eps: Tensor, mask: Tensor | None) -> Tensor:
         """Take the step, then return to the box and to the ball around x.

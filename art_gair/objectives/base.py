@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from art_gair.classifier import TensorClassifier
@@ -65,16 +64,3 @@ class Objective(ABC):
         """Return what is minimised, a scalar."""
         weighted = weights * terms.weighted
         return (weighted if terms.plain is None else weighted + terms.plain).mean()
-
-
-def labelled_loss(loss: PerSampleLoss, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the classifier's loss where there is a label and 0 where it is -1, (n,); its mean is over the labelled."""
-    has_label = labels >= 0
-    values = torch.where(has_label, loss(logits, labels.clamp(min=0)), 0.0)
-    return values * (len(labels) / has_label.sum().clamp(min=1))
-
-
-def kl_divergence(clean_logits: Tensor, adversarial_logits: Tensor) -> Tensor:
-    """KL(f(x) || f(x_adv)) of each sample, (n,); the gradient flows through both."""
-    log_p, log_q = clean_logits.log_softmax(dim=1), adversarial_logits.log_softmax(dim=1)
-    return (log_p.exp() * (log_p - log_q)).sum(dim=1)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from art_gair.checks import require_number
 from art_gair.classifier import TensorClassifier
-from art_gair.objectives.base import Batch, Objective, Terms, kl_divergence, labelled_loss
+from art_gair.logits import kl_divergence
+from art_gair.objectives.base import Batch, Objective, Terms
 from art_gair.objectives.per_sample import PerSampleLoss
 
 
@@ -18,9 +19,10 @@ class CompositeKL(Objective):
     """mean_i loss(f(x_i), y_i) + beta * (m_i KL(f(x_i) || f(x_pgd_i)) + (1 - m_i) KL(f(x_i) || f(x_cw_i))).
 
     The loss that comes with GAIR-RST (Zhang et al., ICLR 2021, CIFAR-10 with extra data): x_pgd maximises the KL
-    divergence from x + 0.001 N(0, 1) and counts kappa, x_cw maximises the margin loss. The mixing share must lie in
-    0..1, so m_i = w_i / max_j w_j: the sample of the batch that matters most is trained on x_pgd alone. Samples of
-    label -1 take part in the divergences, as in TRADES.
+    divergence from x + 0.001 N(0, 1) and counts kappa, x_cw maximises the margin loss. The release mixes by w itself;
+    weights reach an objective with mean 1, so that 1 - w could be negative, and here m_i = w_i / max_j w_j: the sample
+    of the batch that matters most, and every sample of a batch whose weights are equal, is trained on x_pgd alone.
+    Samples of label -1 take part in the divergences, as in TRADES.
 
     :param beta: weight of the divergences, >= 0; 6 on CIFAR-10.
     :raises TypeError, ValueError: if beta is no finite number or negative.
@@ -42,7 +44,7 @@ class CompositeKL(Objective):
         logits = classifier.training_logits(batch.x_adv, batch.labels)
         second = classifier.training_logits(batch.x_second, batch.labels)
         by_pgd, by_cw = kl_divergence(clean, logits), kl_divergence(clean, second)
-        plain = labelled_loss(loss, clean, batch.labels) + self.beta * by_cw
+        plain = loss(clean, batch.labels) + self.beta * by_cw
         return Terms(logits, weighted=self.beta * (by_pgd - by_cw), plain=plain)
 
     def total(self, weights: Tensor, terms: Terms) -> Tensor:

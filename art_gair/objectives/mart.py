@@ -9,7 +9,8 @@ from torch import Tensor
 
 from art_gair.checks import require_number
 from art_gair.classifier import TensorClassifier
-from art_gair.objectives.base import Batch, Objective, Terms, kl_divergence
+from art_gair.logits import best_other, kl_divergence, of_label
+from art_gair.objectives.base import Batch, Objective, Terms
 from art_gair.objectives.per_sample import PerSampleLoss
 
 
@@ -34,12 +35,12 @@ class MART(Objective):
         """Two forwards, of x and then of x_adv; see `Objective`."""
         clean = classifier.training_logits(batch.x, batch.labels)
         logits = classifier.training_logits(batch.x_adv, batch.labels)
-        missed = 1.0 - clean.softmax(dim=1).gather(1, batch.labels[:, None])[:, 0]
+        missed = 1.0 - of_label(clean.softmax(dim=1), batch.labels)
         boosted = loss(logits, batch.labels) - log_one_minus_best_other(logits, batch.labels)
         return Terms(logits, weighted=boosted, plain=self.beta * kl_divergence(clean, logits) * missed)
 
 
 def log_one_minus_best_other(logits: Tensor, labels: Tensor) -> Tensor:
     """log(1 - max_{j != y} p_j), (n,): the log of what all classes but the best wrong one share; never -inf."""
-    best_other = logits.scatter(1, labels[:, None], -torch.inf).argmax(dim=1, keepdim=True)
-    return logits.scatter(1, best_other, -torch.inf).logsumexp(dim=1) - logits.logsumexp(dim=1)
+    _, rival = best_other(logits, labels)
+    return logits.scatter(1, rival[:, None], -torch.inf).logsumexp(dim=1) - logits.logsumexp(dim=1)

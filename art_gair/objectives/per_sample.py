@@ -15,6 +15,8 @@ PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSampleLoss:
     """Return a function (logits (n, nb_classes), labels int64 (n,)) -> losses (n,) whose mean is the classifier's loss.
 
+    Samples of label -1 have loss 0, and the mean over all is the classifier's loss over the others.
+
     Works on a copy, so the classifier's object is never changed. Whatever the reduction does beyond taking a mean is
     kept: CrossEntropyLoss and NLLLoss with class weights divide by the sum of the weights of the labels at hand, and
     `reduction="sum"` does not divide at all. That the mean is the classifier's loss is tried out on random logits.
@@ -30,12 +32,15 @@ def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSampleLos
     weight = _class_weights(original)
 
     def losses(logits: Tensor, labels: Tensor) -> Tensor:
-        values: Tensor = unreduced(logits, labels)
+        labelled, classes = labels >= 0, labels.clamp(min=0)
+        values: Tensor = unreduced(logits, classes)
+        if values.shape != labels.shape:
+            raise ValueError(f"it gives {tuple(values.shape)} values for {len(labels)} samples")
+        values = torch.where(labelled, values, 0.0)
         if original.reduction == "sum":
             return values * len(values)
-        if weight is not None:
-            return values * (len(values) / weight[labels].sum())
-        return values
+        divisor = (labelled.to(values) if weight is None else weight[classes] * labelled).sum()
+        return values * torch.where(divisor > 0, len(values) / divisor, 0.0)
 
     _try_out(original, losses, name, nb_classes, device)
     return losses
@@ -56,9 +61,7 @@ def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, nb_classes: 
     try:
         values = losses(logits, labels)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"loss {name} cannot be taken of logits (n, {nb_classes}) and labels (n,): {error}") from error
-    if values.shape != (n,):
-        raise ValueError(f"loss {name} has no per-sample form: it gives {tuple(values.shape)} values for {n} samples.")
+        raise ValueError(f"loss {name} has no per-sample form on logits (n, {nb_classes}): {error}") from error
     expected = values.mean() if original.reduction == "none" else original(logits, labels)
     if not torch.allclose(values.mean(), expected, rtol=1e-4, atol=1e-6):
         raise ValueError(

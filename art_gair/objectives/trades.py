@@ -9,7 +9,8 @@ import torch
 
 from art_gair.checks import require_number
 from art_gair.classifier import TensorClassifier
-from art_gair.objectives.base import Batch, Objective, Terms, kl_divergence, labelled_loss
+from art_gair.logits import kl_divergence
+from art_gair.objectives.base import Batch, Objective, Terms
 from art_gair.objectives.per_sample import PerSampleLoss
 
 
@@ -40,7 +41,7 @@ class TRADES(Objective):
         """Two forwards, of x and then of x_adv; see `Objective`."""
         clean = classifier.training_logits(batch.x, batch.labels)
         logits = classifier.training_logits(batch.x_adv, batch.labels)
-        ce = labelled_loss(loss, clean, batch.labels)
+        ce = loss(clean, batch.labels)
         divergence = self.beta * kl_divergence(clean, logits)
         if self.weigh == "kl":
             return Terms(logits, weighted=divergence, plain=ce)

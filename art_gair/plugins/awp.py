@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -31,7 +31,7 @@ class AWP(Plugin):
         self.start_epoch = require_int(start_epoch, "start_epoch", at_least=0)
         self.active = False
 
-    def start(self, classifier: TensorClassifier) -> None:
+    def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
         """Take hold of the weights that are perturbed."""
         module = classifier.module
         self.weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
@@ -51,15 +51,19 @@ class AWP(Plugin):
         grads = torch.autograd.grad(loss(), self.weights, allow_unused=True)
         assign(self.buffers, buffers)
         before = [w.detach().clone() for w in self.weights]
-        with torch.no_grad():
-            for weight, grad in zip(self.weights, grads, strict=True):
-                if grad is not None:
-                    scale = weight.norm() / grad.norm().clamp(min=torch.finfo(grad.dtype).tiny)
-                    weight.add_(self.gamma * scale * grad)
         try:
+            self._perturb(grads)
             yield
         finally:
             assign(self.weights, before)
+
+    @torch.no_grad()
+    def _perturb(self, grads: Sequence[Tensor | None]) -> None:
+        """Move each layer by gamma times its norm along its gradient; a layer without a gradient stays."""
+        for weight, grad in zip(self.weights, grads, strict=True):
+            if grad is not None:
+                length = grad.norm()
+                weight.add_(self.gamma * weight.norm() * torch.where(length > 0, grad / length, 0.0))
 
     def __repr__(self) -> str:
         return f"AWP(gamma={self.gamma}, start_epoch={self.start_epoch})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor
 
 from art_gair.classifier import TensorClassifier
@@ -13,8 +14,8 @@ from art_gair.classifier import TensorClassifier
 class Plugin:
     """Hooks around a training, called in the order the plugins are given in; `around_*` nest, the first outermost."""
 
-    def start(self, classifier: TensorClassifier) -> None:
-        """Begin a training."""
+    def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
+        """Begin a training of the classifier by its optimizer."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0."""

@@ -10,7 +10,7 @@ from art_gair.plugins.base import Plugin
 
 
 class ClipGradients(Plugin):
-    """Scales the gradient of all parameters together down to a norm of max_norm, if it is larger.
+    """Scales the gradient of all parameters the optimizer drives, together, down to a norm of max_norm, if larger.
 
     :param max_norm: > 0.
     :raises TypeError, ValueError: if max_norm is no finite number or not positive.
@@ -19,9 +19,9 @@ class ClipGradients(Plugin):
     def __init__(self, max_norm: float) -> None:
         self.max_norm = require_number(max_norm, "max_norm", above=0.0)
 
-    def start(self, classifier: TensorClassifier) -> None:
-        """Take hold of the parameters."""
-        self.parameters = [p for p in classifier.module.parameters() if p.requires_grad]
+    def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
+        """Take hold of the parameters that the optimizer drives."""
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def after_backward(self) -> None:
         """Clip; on the device, without waiting for the norm."""

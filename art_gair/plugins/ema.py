@@ -31,7 +31,7 @@ class EMA(Plugin):
                 raise ValueError(f"{name} is {choice!r}; expected 'ema' or 'raw'.")
         self.validate, self.final = validate, final
 
-    def start(self, classifier: TensorClassifier) -> None:
+    def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
         """Begin the average at the model as it is."""
         self.state = classifier.state()
         self.average = [t.clone() for t in self.state]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
-from art_gair.classifier import TensorClassifier
+from art_gair.classifier import TensorClassifier, assign
 
 MEAN_TOLERANCE = 1e-3
 """How far from 1 the mean of a batch's weights may lie."""
@@ -28,7 +31,6 @@ class FiniteGuard:
 
     def __init__(self, classifier: TensorClassifier) -> None:
         self.state = classifier.state()
-        self.parameters = [p for p in classifier.module.parameters() if p.requires_grad]
         self.kept = [torch.empty_like(t) for t in self.state]
         device = classifier.device
         self.finite = torch.ones((), dtype=torch.bool, device=device)
@@ -41,23 +43,36 @@ class FiniteGuard:
         """Count batches from 0 again."""
         self.finite_steps.zero_()
 
-    @torch.no_grad()
-    def keep(self) -> None:
-        """Copy the model's state as it stands before the forward in train mode, which moves BatchNorm's buffers."""
-        torch._foreach_copy_(self.kept, self.state)
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep the model's state as it stands, before the forward in train mode moves BatchNorm's buffers.
+
+        An exception on the way, an interrupt too, puts it back.
+        """
+        assign(self.kept, self.state)
+        try:
+            yield
+        except BaseException:
+            assign(self.state, self.kept)
+            raise
 
     @torch.no_grad()
-    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor, weights: Tensor) -> None:
-        """Take the optimizer's step if all is finite and the weights are >= 0, mean 1; else leave the model as kept."""
-        self.sound_weights &= ~self.finite | ((weights >= 0).all() & ((weights.mean() - 1).abs() < MEAN_TOLERANCE))
-        grads = [p.grad for p in self.parameters if p.grad is not None]
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor, weights: Tensor, seen: Sequence[Tensor]) -> None:
+        """Take the optimizer's step if all is finite and the weights are >= 0, mean 1; else leave the model as kept.
+
+        :param loss: what was minimised, a scalar.
+        :param weights: of the batch, (n,).
+        :param seen: what the weights were made from; if that is not finite, they are not to blame.
+        """
+        sound = (weights >= 0).all() & ((weights.mean() - 1).abs() < MEAN_TOLERANCE)
+        self.sound_weights &= sound | ~self.finite | ~_all_finite(seen)
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         self.finite &= _all_finite([loss.detach(), *grads]) & self.sound_weights
         for grad in grads:
             grad.copy_(torch.where(self.finite, grad, 0.0))
         optimizer.step()
         self.finite &= _all_finite(self.state)
-        for now, before in zip(self.state, self.kept, strict=True):
-            now.copy_(torch.where(self.finite, now, before))
+        assign(self.state, [torch.where(self.finite, *pair) for pair in zip(self.state, self.kept, strict=True)])
         self.finite_steps += self.finite
         self.steps += 1
 
@@ -80,7 +95,7 @@ class FiniteGuard:
         )
 
 
-def _all_finite(tensors: list[Tensor]) -> Tensor:
+def _all_finite(tensors: Sequence[Tensor]) -> Tensor:
     """Whether every entry is finite, a bool on the device.
 
     By one sum over everything: it is finite if all entries are, short of an overflow, which is divergence as well.

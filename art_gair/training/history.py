@@ -18,7 +18,8 @@ class EpochRecord(TypedDict):
     burn_in: bool  #: True while all weights are 1
     loss: float  #: mean of the weighted loss over the epoch's samples, what was minimised
     unweighted_loss: float  #: mean of the same loss with weight 1 for each sample
-    train_robust_accuracy: float  #: 0..1, on the training attack's examples, by the update's forward in train mode
+    train_robust_accuracy: float  #: 0..1, on the training attack's examples, by the update's forward in train mode;
+    #: a sample of label -1 counts as right where the model keeps its own clean prediction
     clean_accuracy: float | None  #: 0..1, on validation_data; None without
     robust_accuracy: (
         float | None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import trange
@@ -45,7 +46,8 @@ def train(
         for plugin in step.plugins:
             plugin.begin_epoch(epoch)
         for x, labels in merge_singles(batches()):
-            step(x.to(device, torch.float32), labels.to(device), meter)
+            unlabelled = step.objective.unlabelled and bool((labels < 0).any())
+            step(x.to(device, torch.float32), labels.to(device), meter, unlabelled=unlabelled)
             step.guard.require_finite(epoch, lr)
         step.guard.require_finite(epoch, lr, now=True)
         if meter.batches == 0:
@@ -58,7 +60,8 @@ def train(
 
 
 def _lam(weighting: Any, epoch: int) -> float | None:
-    return float(weighting.lam_at(epoch)) if hasattr(weighting, "lam_at") else None
+    lam: float | None = weighting.lam_at(epoch) if hasattr(weighting, "lam_at") else None
+    return lam
 
 
 def _validate(validation: Validation, step: TrainingStep) -> tuple[float, float]:
@@ -68,9 +71,11 @@ def _validate(validation: Validation, step: TrainingStep) -> tuple[float, float]
 
 @contextmanager
 def _generators_restored(device: torch.device) -> Iterator[None]:
-    """Validation draws random starts; training must go on as if it had not."""
+    """Validation draws random starts; training must go on as if it had not. ART's own attacks draw from numpy."""
+    numpy_state = np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+    np.random.set_state(numpy_state)
 
 
 @contextmanager

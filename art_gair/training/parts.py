@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from art_gair.checks import require_int, require_number
 from art_gair.classifier import TensorClassifier
 from art_gair.objectives.base import Objective
 from art_gair.plugins.base import Plugin
+from art_gair.weighting.base import LogitsWeighting
+from art_gair.weighting.uniform import UniformWeighting
+
+logger = logging.getLogger(__name__)
 
 BurnIn = float | Callable[[int], bool]
 """An int, a number of epochs; a float between 0 and 1, their share; or a function of the epoch."""
@@ -35,13 +40,18 @@ def check_parts(
     if isinstance(attack, GeometryAwarePGD):
         if attack.estimator is not classifier:
             raise ValueError("attack is on another estimator; kappa must be counted on the classifier in training.")
+        if attack.loss != objective.attack["loss"]:
+            logger.warning(
+                "%s's own attack maximises %r; this one maximises %r.",
+                *(type(objective).__name__, objective.attack["loss"], attack.loss),
+            )
         return
     name = type(attack).__name__
     if getattr(weighting, "needs_kappa", False):
+        kappa_free = ", ".join([UniformWeighting.__name__, *(c.__name__ for c in LogitsWeighting.__subclasses__())])
         raise ValueError(
             f"attack {name} counts no kappa, which {weighting!r} needs; use GeometryAwarePGD or FriendlyPGD, "
-            "or a weighting without kappa: UniformWeighting, MarginWeighting, WMMRWeighting, EntropyWeighting, "
-            "KLDROWeighting."
+            f"or a weighting without kappa: {kappa_free}."
         )
     if objective.second_attack is not None:
         raise ValueError(
@@ -91,11 +101,11 @@ def check_burn_in(setting: BurnIn) -> BurnIn:
     return setting if callable(setting) else require_int(setting, "burn_in", at_least=0)
 
 
-def burn_in_of(setting: BurnIn, nb_epochs: int) -> Callable[[int], bool]:
-    """Return the burn-in as a function of the epoch."""
+def burn_in_of(setting: BurnIn, nb_epochs: int) -> list[bool]:
+    """Return for each epoch whether it belongs to the burn-in."""
     if callable(setting):
-        return setting
+        return [bool(setting(epoch)) for epoch in range(nb_epochs)]
     length = round(setting * nb_epochs) if isinstance(setting, float) else setting
     if length > nb_epochs:
         raise ValueError(f"burn_in is {length} epochs; expected at most nb_epochs, {nb_epochs}.")
-    return lambda epoch: epoch < length
+    return [epoch < length for epoch in range(nb_epochs)]

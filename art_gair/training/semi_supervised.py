@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_gair.checks import require_int, require_number
-from art_gair.classifier import TensorClassifier
+from art_gair.classifier import TensorClassifier, as_tensor
 
 
 def pseudo_label(
@@ -45,8 +45,8 @@ class SemiSupervisedBatches:
     """Batches for `fit_generator` with a fixed share from either set.
 
     An epoch is one pass through the labelled samples, in batches of `batch_size - round(share * batch_size)`; each is
-    filled up with unlabelled samples, which are gone through in passes of their own. Both are shuffled anew, by torch's
-    generator. Labels of -1 reach the trainer, which refuses them unless its objective can use them.
+    filled up with its share of unlabelled samples, which are gone through in passes of their own. Both are shuffled
+    anew, by torch's generator. Labels of -1 reach the trainer, which refuses them unless its objective can use them.
 
     :param x: labelled samples (n, *input_shape).
     :param y: their classes, indices (n,).
@@ -75,12 +75,12 @@ class SemiSupervisedBatches:
                 raise ValueError(f"{name} has shape {np.shape(y)}; expected indices, ({len(x)},), at least one.")
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        x, y, x_more, y_more = (
-            torch.as_tensor(np.asarray(a)) for a in (self.x, self.y, self.x_unlabelled, self.y_unlabelled)
-        )
-        more = self._endless(len(x_more))
-        for rows in torch.randperm(len(x)).split(self.batch_size - self.unlabelled_each):
-            others = torch.tensor([next(more) for _ in range(self.unlabelled_each)])
+        names = ("x", "y", "x_unlabelled", "y_unlabelled")
+        x, y, x_more, y_more = (as_tensor(getattr(self, name), name) for name in names)
+        more, labelled_each = self._endless(len(x_more)), self.batch_size - self.unlabelled_each
+        for rows in torch.randperm(len(x)).split(labelled_each):
+            fill = max(1, round(len(rows) * self.unlabelled_each / labelled_each))
+            others = torch.tensor([next(more) for _ in range(fill)])
             yield torch.cat([x[rows], x_more[others]]), torch.cat([y[rows], y_more[others]])
 
     @staticmethod

@@ -35,14 +35,15 @@ class TrainingStep:
     guard: FiniteGuard
     epoch: int
 
-    def __call__(self, x: Tensor, labels: Tensor, meter: EpochMeter) -> None:
+    def __call__(self, x: Tensor, labels: Tensor, meter: EpochMeter, *, unlabelled: bool = False) -> None:
         """Take one step on a batch that lies on the device.
 
         :param x: inputs, float32 (n, *input_shape).
         :param labels: classes, int64 (n,); -1 for unlabelled samples, where the objective can use them.
         :param meter: takes the batch's sums.
+        :param unlabelled: whether there are any; the host knows, and need not ask the device.
         """
-        targets = self._targets(x, labels)
+        targets = self._targets(x, labels) if unlabelled else labels
         x_adv, kappa = self.attack(x, targets)
         x_second = None if self.second_attack is None else self.second_attack(x, targets)[0]
         batch = Batch(x, x_adv, labels, x_second)
@@ -52,26 +53,25 @@ class TrainingStep:
             weights = self._weights(terms, kappa, targets)
             return self.objective.total(weights, terms), weights, terms
 
-        self.guard.keep()
-        self.classifier.module.train()
-        with ExitStack() as around:
-            for plugin in self.plugins:
-                around.enter_context(plugin.around_loss(lambda: weighted_loss()[0]))
-            total, weights, terms = weighted_loss()
+        with self.guard.keeping():
+            self.classifier.module.train()
+            self.classifier.module.zero_grad()
             self.optimizer.zero_grad()
-            total.backward()
-        for plugin in self.plugins:
-            plugin.after_backward()
-        self.guard.step(self.optimizer, total, weights)
-        for plugin in self.plugins:
-            plugin.after_step()
+            with ExitStack() as around:
+                for plugin in self.plugins:
+                    around.enter_context(plugin.around_loss(lambda: weighted_loss()[0]))
+                total, weights, terms = weighted_loss()
+                total.backward()
+            for plugin in self.plugins:
+                plugin.after_backward()
+            self.guard.step(self.optimizer, total, weights, seen=[terms.logits.detach(), terms.weighted.detach()])
+            for plugin in self.plugins:
+                plugin.after_step()
 
         meter.update(weights, terms, total, targets, kappa)
 
     def _targets(self, x: Tensor, labels: Tensor) -> Tensor:
         """Put the model's own prediction in the place of a missing label: what the attack moves away from."""
-        if not self.objective.unlabelled:
-            return labels
         with self.classifier.evaluating(), torch.no_grad():
             return torch.where(labels < 0, self.classifier.logits(x).argmax(dim=1), labels)
 
@@ -83,7 +83,8 @@ class TrainingStep:
             labels=targets,
             epoch=self.epoch,
         )
-        if not isinstance(weights, Tensor) or weights.shape != targets.shape:
-            came = tuple(weights.shape) if isinstance(weights, Tensor) else f"a {type(weights).__name__}"
-            raise ValueError(f"weighting returned {came}; expected a tensor of shape {tuple(targets.shape)}.")
+        if not isinstance(weights, Tensor) or weights.shape != targets.shape or not weights.is_floating_point():
+            tensor = isinstance(weights, Tensor)
+            came = f"shape {tuple(weights.shape)}, {weights.dtype}" if tensor else f"a {type(weights).__name__}"
+            raise ValueError(f"weighting returned {came}; expected floats of shape {tuple(targets.shape)}.")
         return weights.detach()

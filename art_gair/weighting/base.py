@@ -32,6 +32,10 @@ class InstanceWeighting(ABC):
 
     needs_kappa = False
 
+    def lam_at(self, epoch: int) -> float | None:
+        """Return lam in an epoch, for a scheme that has one."""
+        return None
+
     def __call__(
         self,
         *,
@@ -58,7 +62,7 @@ class InstanceWeighting(ABC):
     def _raw(
         self, kappa: Tensor | None, max_iter: int, logits: Tensor | None, labels: Tensor | None, epoch: int
     ) -> Tensor:
-        """Return the logarithms of the raw weights, float64 (n,), not all -inf and never +inf."""
+        """Return the logarithms of the raw weights, float64 (n,)."""
 
 
 class KappaWeighting(InstanceWeighting):
@@ -104,5 +108,6 @@ def normalise(log_weights: Tensor) -> Tensor:
     """
     if log_weights.numel() == 0:
         raise ValueError("the batch to weigh is empty; expected at least one sample.")
+    log_weights = log_weights.clamp(-1e300, 1e300)  # infinities compare, and differ by 0 from each other
     weights = torch.exp(log_weights - log_weights.max())
     return (weights / weights.mean()).to(torch.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from art_gair.checks import require_number
+from art_gair.logits import of_label
 from art_gair.weighting.base import LogitsWeighting
 
 
@@ -25,4 +26,4 @@ class KLDROWeighting(LogitsWeighting):
 
     def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
         """Return CE / temperature: rises with the loss."""
-        return -log_p.gather(1, labels[:, None])[:, 0] / self.temperature
+        return -of_label(log_p, labels) / self.temperature

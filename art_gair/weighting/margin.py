@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from art_gair.checks import require_number
+from art_gair.logits import best_other, of_label
 from art_gair.weighting.base import LogitsWeighting
 
 
 def probabilistic_margin(log_p: Tensor, labels: Tensor) -> Tensor:
     """PM from log-probabilities (n, nb_classes): -> (n,), -1..1."""
     p = log_p.exp()
-    others = p.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-    return others - p.gather(1, labels[:, None])[:, 0]
+    return best_other(p, labels)[0] - of_label(p, labels)
 
 
 @dataclass

@@ -42,7 +42,14 @@ class Mixed:
             scheme(kappa=kappa, max_iter=max_iter, logits=logits, labels=labels, epoch=epoch)
             for scheme in (self.a, self.b)
         )
+        if a.shape != b.shape:
+            raise ValueError(f"weightings a and b returned shapes {tuple(a.shape)} and {tuple(b.shape)}; expected one.")
         return (1.0 - self.rho) * a + self.rho * b
+
+    def lam_at(self, epoch: int) -> float | None:
+        """Return lam of the first of the two that has one."""
+        lams = [scheme.lam_at(epoch) for scheme in (self.a, self.b) if hasattr(scheme, "lam_at")]
+        return next((lam for lam in lams if lam is not None), None)
 
 
 def floored(weighting: Weighting, share: float) -> Mixed:

@@ -14,22 +14,12 @@ from hypothesis import strategies as st
 from art_gair import AdversarialTrainerGAIRAT, FriendlyPGD, GeometryAwarePGD, TanhWeighting
 from art_gair.attacks.norms import NORMS
 from art_gair.attacks.pgd import PGD
-from art_gair.plugins import Plugin
+from art_gair.classifier import TensorClassifier
 from art_gair.schedules import Linear, Piecewise
 from tests.models import classifier_of, digits, digits_classifier, mlp
 from tests.reference import algorithm_1
 
 SETTINGS: dict[str, Any] = {"eps": 0.2, "eps_step": 0.03, "max_iter": 8, "num_random_init": 0}
-
-
-class Spy(Plugin):
-    """Notes tau at each epoch."""
-
-    def __init__(self, attack: FriendlyPGD, seen: list[int]) -> None:
-        self.attack, self.seen = attack, seen
-
-    def begin_epoch(self, epoch: int) -> None:
-        self.seen.append(self.attack._tau_at(self.attack.epoch))
 
 
 def data(n: int = 60) -> tuple[Any, Any, Any]:
@@ -115,15 +105,23 @@ def test_friendly_examples_lie_nearer_than_pgds() -> None:
     assert near < far
 
 
-def test_tau_follows_the_epochs_of_a_training() -> None:
-    classifier = digits_classifier()
-    attack = FriendlyPGD(classifier, tau=Piecewise((0, 3), (2,)), **SETTINGS)
-    seen: list[int] = []
-    AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0), plugins=[Spy(attack, seen)]).fit(
-        *digits(20), nb_epochs=4
-    )
-    assert seen == [0, 0, 3, 3]
-    assert "tau=Piecewise" in repr(attack)
+@pytest.mark.parametrize(
+    "schedule", [Piecewise((0, 8), (2,)), Linear(0.0, 8.0, end=2), Linear(0.4, 8.9, end=2)], ids=repr
+)
+def test_tau_follows_the_epochs_of_a_training(schedule: Any) -> None:
+    """The attack that runs: in epoch 0 that of tau 0, in epoch 2 that of tau 8, which is PGD."""
+    classifier, x, y = data()
+    attack = FriendlyPGD(classifier, tau=schedule, **SETTINGS)
+    for epoch, tau in ((0, 0), (2, 8)):
+        attack.epoch = epoch
+        view = TensorClassifier(classifier)
+        x_adv, _ = attack.on_batches(view)(torch.from_numpy(x), torch.from_numpy(y))
+        fixed = FriendlyPGD(classifier, tau=tau, **SETTINGS).generate(x, y)
+        assert (x_adv.numpy() == fixed).all()
+        assert (attack.generate(x, y) == fixed).all()
+    AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0)).fit(x, y, nb_epochs=2)
+    assert attack.epoch == 1
+    assert f"tau={schedule!r}" in repr(attack)
 
 
 def test_eps_follows_the_epochs_of_a_training() -> None:
@@ -139,9 +137,10 @@ def test_eps_follows_the_epochs_of_a_training() -> None:
 @pytest.mark.parametrize(
     ("tau", "error", "message"),
     [
-        (-1, ValueError, "tau is -1; expected an int of at least 0"),
-        (1.5, TypeError, "tau is 1.5; expected an int"),
-        (lambda epoch: -1, ValueError, "tau is -1"),
+        (-1, ValueError, "tau in epoch 0 is -1; expected a finite number, >= 0"),
+        ("1", TypeError, "tau in epoch 0 is '1'; expected a number"),
+        (math.inf, ValueError, "tau in epoch 0 is inf"),
+        (lambda epoch: -1, ValueError, "tau in epoch 0 is -1"),
     ],
 )
 def test_a_bad_tau_is_named(tau: Any, error: type[Exception], message: str) -> None:
@@ -152,7 +151,7 @@ def test_a_bad_tau_is_named(tau: Any, error: type[Exception], message: str) -> N
 def test_a_schedule_that_fails_later_is_refused_at_the_start() -> None:
     classifier = digits_classifier()
     for attack, message in (
-        (FriendlyPGD(classifier, tau=lambda epoch: 1 - epoch, **SETTINGS), "tau is -1"),
+        (FriendlyPGD(classifier, tau=lambda epoch: 1 - epoch, **SETTINGS), "tau in epoch 2 is -1"),
         (GeometryAwarePGD(classifier, eps=lambda epoch: 0.1 * (2 - epoch)), "eps is 0.0; expected positive"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,25 @@ def test_the_composite_mixes_two_divergences() -> None:
 def rows(classifier: TensorClassifier, batch: Batch, w: Tensor) -> list[tuple[list[float], list[float], int, float]]:
     clean, adversarial = classifier.module(batch.x), classifier.module(batch.x_adv)
     return list(zip(clean.tolist(), adversarial.tolist(), batch.labels.tolist(), w.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("objective", [TRADES(2.0), TRADES(2.0, "both"), MART(2.0), CompositeKL(2.0)], ids=repr)
+def test_gradients_are_those_of_the_formula(objective: Objective) -> None:
+    """Against finite differences of the total: nothing is detached that the formula does not detach."""
+    classifier, loss, batch = batch_of(4)
+    w = torch.rand(4, dtype=torch.float64) + 0.1
+    inputs = {name: p.detach().clone().requires_grad_(True) for name, p in classifier.module.named_parameters()}
+
+    def total(*values: Tensor) -> Tensor:
+        def forward(x: Tensor, labels: Tensor) -> Tensor:
+            out: Tensor = torch.func.functional_call(classifier.module, dict(zip(inputs, values, strict=True)), (x,))
+            return out
+
+        view = copy.copy(classifier)
+        view.training_logits = forward  # type: ignore[method-assign]
+        return objective.total(w, objective(view, loss, batch))
+
+    assert torch.autograd.gradcheck(total, tuple(inputs.values()))
 
 
 @pytest.mark.parametrize(

@@ -57,12 +57,23 @@ class OwnMean(nn.CrossEntropyLoss):
     [
         (nn.functional.cross_entropy, "loss cross_entropy has no per-sample form: it is no torch module"),
         (NoReduction(), "loss NoReduction has no per-sample form: it is no torch module with a `reduction`"),
-        (ReductionIgnored(), r"loss ReductionIgnored has no per-sample form: it gives \(\) values for 7 samples"),
+        (ReductionIgnored(), r"loss ReductionIgnored has no per-sample form .*: it gives \(\) values for 7 samples"),
         (OwnMean(), "loss OwnMean has no per-sample form: on 7 samples it is .*, the mean of its values"),
         (nn.CrossEntropyLoss(ignore_index=2), "loss CrossEntropyLoss has no per-sample form: on 7 samples"),
-        (nn.BCEWithLogitsLoss(), "loss BCEWithLogitsLoss cannot be taken of logits"),
+        (nn.BCEWithLogitsLoss(), r"loss BCEWithLogitsLoss has no per-sample form on logits \(n, 4\): "),
     ],
 )
 def test_losses_without_a_per_sample_form_are_refused_by_name(loss: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         per_sample(loss, 4, CPU)
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([10.0, 1.0, 1.0, 1.0])], ids=["plain", "class weights"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_samples_without_a_label_have_no_part_in_the_loss(weight: Any, reduction: str) -> None:
+    loss = nn.CrossEntropyLoss(weight=weight, reduction=reduction)
+    partly = torch.where(torch.arange(9) < 5, LABELS, -1)
+    values = per_sample(loss, 4, CPU)(LOGITS, partly)
+    assert (values[5:] == 0).all()
+    torch.testing.assert_close(values.mean(), loss(LOGITS[:5], LABELS[:5]))
+    assert (per_sample(loss, 4, CPU)(LOGITS, torch.full((9,), -1)) == 0).all()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from art_gair import AWP, EMA, AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, UniformWeighting
+from art_gair import AT, AWP, EMA, TRADES, AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, UniformWeighting
 from art_gair.classifier import TensorClassifier
+from art_gair.objectives import CompositeKL
 from art_gair.plugins import ClipGradients, Plugin
 from tests.discovery import concrete_subclasses
-from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of
+from tests.models import assert_same_state, classifier_of, conv_net, digits, digits_classifier, mlp, state_of
+
+OPTIMIZER = torch.optim.SGD([torch.zeros(1)])
 
 
 def fitted(*plugins: Plugin, nb_epochs: int = 2, lr: float = 0.05, **kwargs: Any) -> Any:
@@ -69,7 +73,7 @@ def test_awp_takes_the_gradient_at_the_perturbed_weights_and_puts_them_back() ->
     def loss() -> Tensor:
         return nn.functional.cross_entropy(model(x), y)
 
-    awp.start(classifier)
+    awp.start(classifier, OPTIMIZER)
     awp.begin_epoch(0)
     with awp.around_loss(loss):
         perturbed = state_of(model)
@@ -89,6 +93,89 @@ def test_awp_takes_the_gradient_at_the_perturbed_weights_and_puts_them_back() ->
         torch.testing.assert_close(w.grad, g)
 
 
+def test_awp_leaves_layers_without_a_gradient_alone() -> None:
+    """A dead ReLU: the first layer's gradient is zero, the loss stays finite and the training goes on."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 10))
+    with torch.no_grad():
+        model[1].bias.fill_(-1e3)  # type: ignore[operator]
+        model[1].weight.mul_(10)  # type: ignore[operator]
+    classifier = classifier_of(model, (1, 8, 8))
+    AdversarialTrainerGAIRAT(classifier, GeometryAwarePGD(classifier), plugins=[AWP(0.01)]).fit(
+        *digits(16), nb_epochs=1
+    )
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_awp_leaves_frozen_layers_alone() -> None:
+    classifier = TensorClassifier(digits_classifier())
+    frozen = classifier.module[0].weight  # type: ignore[index]
+    frozen.requires_grad_(False)
+    awp, before = AWP(0.5), frozen.clone()
+    awp.start(classifier, OPTIMIZER)
+    awp.begin_epoch(0)
+    x = torch.from_numpy(digits(4)[0])
+    with awp.around_loss(lambda: classifier.module(x).square().sum()):
+        assert torch.equal(frozen, before)
+
+
+def test_awp_is_given_the_weighted_loss_that_is_minimised() -> None:
+    seen: list[float] = []
+
+    class Note(Plugin):
+        @contextmanager
+        def around_loss(self, loss: Callable[[], Tensor]) -> Iterator[None]:
+            seen.append(loss().item())
+            yield
+
+    for objective in (AT(), TRADES(3.0), CompositeKL()):
+        classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8))
+        trainer = AdversarialTrainerGAIRAT(classifier, objective=objective, burn_in=0, plugins=[Note()])
+        trainer.fit(*digits(16), batch_size=16, nb_epochs=1)
+        assert seen[-1] == pytest.approx(trainer.history[0]["loss"], rel=1e-5)
+
+
+def test_around_hooks_nest_with_the_first_plugin_outermost() -> None:
+    calls: list[str] = []
+
+    class Noted(Plugin):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @contextmanager
+        def around_loss(self, loss: Callable[[], Tensor]) -> Iterator[None]:
+            calls.append(f"{self.name} in")
+            yield
+            calls.append(f"{self.name} out")
+
+    classifier = digits_classifier()
+    AdversarialTrainerGAIRAT(classifier, plugins=[Noted("a"), Noted("b")]).fit(*digits(8), nb_epochs=1)
+    assert calls == ["a in", "b in", "b out", "a out"]
+
+
+def test_ema_starts_anew_with_each_training() -> None:
+    """With a learning rate of 0 the second average is the model that the second training found."""
+    trainer = fitted(EMA(0.9, final="raw"))
+    found = [p.detach().clone() for p in trainer.classifier.model.parameters()]
+    trainer.classifier.optimizer.param_groups[0]["lr"] = 0.0
+    trainer.plugins[0].final = "ema"
+    trainer.fit(*digits(16), batch_size=16, nb_epochs=1)
+    for p, expected in zip(trainer.classifier.model.parameters(), found, strict=True):
+        torch.testing.assert_close(p.detach(), expected)
+
+
+def test_clipping_looks_at_what_the_optimizer_drives() -> None:
+    model = conv_net()
+    head = list(model[-1].parameters())  # type: ignore[index]
+    clip = ClipGradients(1.0)
+    optimizer = torch.optim.SGD(head, lr=0.1)
+    clip.start(TensorClassifier(classifier_of(model, (1, 8, 8))), optimizer)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 1e-3)
+    next(model.parameters()).grad = torch.full_like(next(model.parameters()), 1e3)
+    clip.after_backward()
+    assert all((p.grad == 1e-3).all() for p in head)
+
+
 def test_awp_leaves_batchnorm_one_forward_a_batch() -> None:
     trainer = fitted(AWP(0.01))
     assert trainer.classifier.model[1].num_batches_tracked == 6
@@ -97,7 +184,7 @@ def test_awp_leaves_batchnorm_one_forward_a_batch() -> None:
 def test_awp_puts_the_weights_back_after_an_error() -> None:
     classifier = TensorClassifier(digits_classifier())
     awp, before = AWP(0.5), state_of(classifier.module)
-    awp.start(classifier)
+    awp.start(classifier, OPTIMIZER)
     awp.begin_epoch(0)
     x = torch.from_numpy(digits(4)[0])
 
@@ -116,7 +203,7 @@ def test_ema_is_the_average_of_the_steps() -> None:
     by_hand: dict[str, Tensor] = {}
 
     class Keep(Plugin):
-        def start(self, classifier: TensorClassifier) -> None:
+        def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
             self.model = classifier.module
             by_hand.update(state_of(self.model))
 
@@ -169,7 +256,7 @@ def test_hooks_are_called_in_the_order_of_the_plugins() -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def start(self, classifier: TensorClassifier) -> None:
+        def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
             calls.append(f"{self.name} start")
 
         def after_backward(self) -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from art_gair import MarginWeighting, TanhWeighting
 from art_gair.classifier import TensorClassifier
 from art_gair.training.guard import FiniteGuard
+from art_gair.weighting import KLDROWeighting, WMMRWeighting
 from tests.models import (
     assert_same_state,
     classifier_of,
@@ -95,11 +97,11 @@ def test_a_device_that_runs_ahead_is_asked_only_now_and_then() -> None:
     guard.interval = guard.READ_EVERY
     x, y = torch.rand(8, 4), torch.arange(8) % 3
     for i in range(63):
-        guard.keep()
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y) * (torch.nan if i == 20 else 1.0)
-        loss.backward()
-        guard.step(optimizer, loss, torch.ones(8))
+        with guard.keeping():
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y) * (torch.nan if i == 20 else 1.0)
+            loss.backward()
+            guard.step(optimizer, loss, torch.ones(8), seen=[loss.detach()])
         guard.require_finite(0, 0.1)
         if i == 19:
             before = state_of(model)
@@ -118,13 +120,51 @@ def test_a_healthy_step_is_the_optimizers_own() -> None:
         optimizer = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=0.1)
         guard = FiniteGuard(classifier)
         for _ in range(3):
-            guard.keep()
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            if guarded:
-                guard.step(optimizer, loss, torch.ones(8))
-            else:
-                optimizer.step()
+            with guard.keeping():
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(x), y)
+                loss.backward()
+                if guarded:
+                    guard.step(optimizer, loss, torch.ones(8), seen=[loss.detach()])
+                else:
+                    optimizer.step()
         results.append(model)
     assert_same_state(results[0], state_of(results[1]))
+
+
+@pytest.mark.parametrize("weighting", [MarginWeighting(), WMMRWeighting(), KLDROWeighting(), TanhWeighting()], ids=repr)
+def test_weights_made_from_a_diverged_model_are_not_to_blame(weighting: Any) -> None:
+    with pytest.raises(FloatingPointError, match="learning rate that is too high"):
+        trainer_of(digits_classifier(lr=1e30), weighting).fit(*digits(128), batch_size=16, nb_epochs=3)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_exception_in_the_middle_of_a_step_leaves_no_trace(error: type[BaseException]) -> None:
+    """BatchNorm's buffers included, which the forward has moved by then."""
+
+    def interrupted(**batch: Any) -> Tensor:
+        raise error
+
+    classifier = digits_classifier()
+    before = state_of(classifier.model)
+    with pytest.raises(error):
+        trainer_of(classifier, interrupted).fit(*digits(16), nb_epochs=1)
+    assert_same_state(classifier.model, before)
+
+
+def test_gradients_of_parameters_that_nobody_trains_do_not_pile_up() -> None:
+    """The optimizer drives the head alone, at a learning rate of 0: five steps leave the gradient that one leaves."""
+    grads = []
+    for nb_epochs in (1, 5):
+        torch.manual_seed(0)
+        model = mlp((1, 8, 8), 10)
+        head = torch.optim.SGD(list(model.parameters())[2:], lr=0.0)
+        classifier = classifier_of(model, (1, 8, 8), optimizer=head)
+        x, _ = digits(16)
+        y = classifier.predict(x).argmax(axis=1)
+        trainer_of(classifier, num_random_init=0).fit(x, y, batch_size=16, nb_epochs=nb_epochs)
+        body = next(model.parameters()).grad
+        assert body is not None
+        grads.append(body.norm().item())
+    assert grads[0] > 0
+    assert grads[1] == pytest.approx(grads[0], rel=1e-3)

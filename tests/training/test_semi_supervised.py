@@ -33,11 +33,19 @@ def test_each_batch_has_its_share_of_either_set() -> None:
     batches = SemiSupervisedBatches(x, np.arange(10), x_more, np.full(7, -1), batch_size=6, share=1 / 3)
     for _ in range(2):
         epoch = list(batches)
-        assert [len(b[0]) for b in epoch] == [6, 6, 4]
-        assert [(b[1] == -1).sum() for b in epoch] == [2, 2, 2]
-        assert sorted(torch.cat([b[1] for b in epoch]).tolist()) == [-1] * 6 + list(range(10))
+        assert [len(b[0]) for b in epoch] == [6, 6, 3]
+        assert [(b[1] == -1).sum() for b in epoch] == [2, 2, 1]
+        assert sorted(torch.cat([b[1] for b in epoch]).tolist()) == [-1] * 5 + list(range(10))
         for inputs, labels in epoch:
             assert torch.equal(inputs[:, 0] == 1, labels == -1)
+
+
+def test_each_label_stays_with_its_own_sample() -> None:
+    x, x_more = np.arange(10.0)[:, None], np.arange(100.0, 107.0)[:, None]
+    x_more.setflags(write=False)
+    batches = SemiSupervisedBatches(x, np.arange(10), x_more, np.arange(100, 107), batch_size=6)
+    for inputs, labels in batches:
+        assert torch.equal(inputs[:, 0].long(), labels)
 
 
 def test_unlabelled_samples_are_gone_through_in_passes() -> None:

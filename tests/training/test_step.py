@@ -50,7 +50,7 @@ def step_of(
         second = art_attack.with_loss(objective.second_attack).on_batches(view)
     plugins: list[Plugin] = [AWP(0.01), ClipGradients(1.0), EMA(0.9)]
     for plugin in plugins:
-        plugin.start(view)
+        plugin.start(view, classifier.optimizer)
         plugin.begin_epoch(0)
     step = TrainingStep(
         classifier=view,

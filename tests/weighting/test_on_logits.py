@@ -113,6 +113,22 @@ def test_mixed_at_its_ends_is_one_of_the_two(rho: float, index: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "scheme", [MarginWeighting(1e308, 5.0), KLDROWeighting(1e-305), WMMRWeighting(1e308)], ids=repr
+)
+def test_extreme_settings_and_logits_give_no_nan(scheme: Any) -> None:
+    logits = torch.tensor([[0.0, -torch.inf], [3.0, 1.0], [-50.0, 60.0]])
+    w = scheme(logits=logits, labels=torch.tensor([1, 0, 0]))
+    assert torch.isfinite(w).all()
+    assert w.mean().item() == pytest.approx(1)
+
+
+def test_mixed_says_what_lam_is() -> None:
+    schedule = TanhWeighting(lambda epoch: 3.0 - epoch)
+    assert [floored(schedule, 0.1).lam_at(epoch) for epoch in (0, 2)] == [3.0, 1.0]
+    assert Mixed(MarginWeighting(), UniformWeighting(), 0.5).lam_at(0) is None
+
+
+@pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda: MarginWeighting(slope=0.0), ValueError, "slope is 0.0; expected a finite number, > 0"),

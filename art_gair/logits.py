@@ -1,0 +1,23 @@
+"""Arithmetic on logits and probabilities that attacks, weightings and objectives share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def best_other(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best score among the wrong classes, (n,), and its class, (n,), of scores (n, nb_classes)."""
+    values, classes = scores.scatter(1, labels[:, None], -torch.inf).max(dim=1)
+    return values, classes
+
+
+def of_label(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the score of each sample's label, (n,)."""
+    return scores.gather(1, labels[:, None])[:, 0]
+
+
+def kl_divergence(clean_logits: Tensor, adversarial_logits: Tensor) -> Tensor:
+    """KL(f(x) || f(x_adv)) of each sample, (n,); the gradient flows through both."""
+    log_p, log_q = clean_logits.log_softmax(dim=1), adversarial_logits.log_softmax(dim=1)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=1)
