@@ -114,6 +114,33 @@ def test_lam_inf_is_the_base_method_bit_for_bit(objective: Any, lam_inf: Any) ->
     )
 
 
+@pytest.mark.parametrize("objective", [TRADES(0.0), TRADES(0.0, "both"), CompositeKL(0.0)], ids=repr)
+@pytest.mark.parametrize("weight", [None, torch.linspace(1, 3, 10)], ids=["plain", "class weights"])
+def test_beta_of_zero_is_plain_training_bit_for_bit(objective: Any, weight: Any) -> None:
+    """The divergence adds gradients of exactly zero; BatchNorm's buffers see x_adv as well and are left out."""
+    x, y = digits(49)
+    loss = torch.nn.CrossEntropyLoss(weight=weight)
+    models = []
+    for ours in (True, False):
+        classifier = digits_classifier(loss=loss)
+        model, optimizer = classifier.model, classifier.optimizer
+        model[-2].p = 0.0
+        torch.manual_seed(4)
+        if ours:
+            attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2, num_random_init=0)
+            trainer = AdversarialTrainerGAIRAT(classifier, attack, UniformWeighting(), objective=objective)
+            trainer.fit(x, y, batch_size=20, nb_epochs=2)
+        else:
+            for rows in [r for _ in range(2) for r in torch.randperm(49).split(20)]:
+                model.train()
+                optimizer.zero_grad()
+                loss(model(torch.from_numpy(x)[rows]), torch.from_numpy(y)[rows]).backward()
+                optimizer.step()
+        models.append(model)
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(p, q) if weight is None else torch.allclose(p, q, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("weighting", [UniformWeighting(), TanhWeighting(0.0)], ids=repr)
 def test_fat_with_tau_of_max_iter_is_at_bit_for_bit(weighting: Any) -> None:
     assert_same(trained(weighting=weighting, attack=FriendlyPGD, tau=3), trained(weighting=weighting))

@@ -182,6 +182,7 @@ def test_the_first_step_equals_arts_trades() -> None:
     [
         (lambda: TRADES(-1.0), ValueError, "beta is -1.0; expected a finite number, >= 0"),
         (lambda: TRADES(6.0, "all"), ValueError, "weigh is 'all'; expected 'kl', 'ce' or 'both'"),
+        (lambda: MART(-1.0), ValueError, "beta is -1.0; expected a finite number, >= 0"),
         (lambda: MART("5"), TypeError, "beta is '5'; expected a number"),  # type: ignore[arg-type]
         (lambda: CompositeKL(float("inf")), ValueError, "beta is inf; expected a finite number"),
     ],
