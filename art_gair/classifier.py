@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -186,7 +186,7 @@ class TensorClassifier:
 
 
 @torch.no_grad()
-def assign(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+def assign(targets: Sequence[Tensor], values: Iterable[Tensor]) -> None:
     """Copy values into tensors, in place and bit for bit."""
     for target, value in zip(targets, values, strict=True):
         target.copy_(value)

@@ -15,7 +15,7 @@ from art_gair.plugins.base import Plugin
 class EMA(Plugin):
     """Keeps an average of weights and buffers, ema = decay * ema + (1 - decay) * now after each step.
 
-    Floating-point buffers such as BatchNorm's statistics are averaged, whole-number ones copied. The average starts at
+    Floating-point buffers such as BatchNorm's statistics are averaged, whole numbers and masks of -inf copied. The average starts at
     the model as `fit` finds it. A training that stops with an error leaves the raw model.
 
     :param decay: 0..1, below 1; 0 is the raw model, 0.995 to 0.999 is usual.
@@ -35,12 +35,13 @@ class EMA(Plugin):
         """Begin the average at the model as it is."""
         self.state = classifier.state()
         self.average = [t.clone() for t in self.state]
+        self.averaged = [t.is_floating_point() and bool(torch.isfinite(t).all()) for t in self.state]
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the average towards the model."""
-        for average, now in zip(self.average, self.state, strict=True):
-            if average.is_floating_point():
+        for average, now, averaged in zip(self.average, self.state, self.averaged, strict=True):
+            if averaged:
                 average.lerp_(now, 1.0 - self.decay)
             else:
                 average.copy_(now)

@@ -32,6 +32,8 @@ class FiniteGuard:
     def __init__(self, classifier: TensorClassifier) -> None:
         self.state = classifier.state()
         self.kept = [torch.empty_like(t) for t in self.state]
+        # A mask of -inf, as attention layers keep one in a buffer, is no divergence.
+        self.watched = [t for t in self.state if bool(torch.isfinite(t).all())]
         device = classifier.device
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.sound_weights = torch.ones((), dtype=torch.bool, device=device)
@@ -71,8 +73,8 @@ class FiniteGuard:
         for grad in grads:
             grad.copy_(torch.where(self.finite, grad, 0.0))
         optimizer.step()
-        self.finite &= _all_finite(self.state)
-        assign(self.state, [torch.where(self.finite, *pair) for pair in zip(self.state, self.kept, strict=True)])
+        self.finite &= _all_finite(self.watched)
+        assign(self.state, (torch.where(self.finite, *pair) for pair in zip(self.state, self.kept, strict=True)))
         self.finite_steps += self.finite
         self.steps += 1
 

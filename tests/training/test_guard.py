@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_gair import MarginWeighting, TanhWeighting
+from art_gair import AWP, EMA, MarginWeighting, TanhWeighting
 from art_gair.classifier import TensorClassifier
 from art_gair.training.guard import FiniteGuard
 from art_gair.weighting import KLDROWeighting, WMMRWeighting
@@ -168,3 +168,12 @@ def test_gradients_of_parameters_that_nobody_trains_do_not_pile_up() -> None:
         grads.append(body.norm().item())
     assert grads[0] > 0
     assert grads[1] == pytest.approx(grads[0], rel=1e-3)
+
+
+def test_a_buffer_that_is_infinite_by_design_is_no_divergence() -> None:
+    model = conv_net()
+    model.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    trainer = trainer_of(classifier_of(model, (1, 8, 8)))
+    trainer.plugins = [EMA(0.9), AWP(0.01)]
+    trainer.fit(*digits(16), nb_epochs=2)
+    assert torch.equal(model.get_buffer("mask"), torch.full((3, 3), -torch.inf).triu(1))
