@@ -85,7 +85,10 @@ class TensorClassifier:
         self._fit_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
 
     def state(self) -> list[Tensor]:
-        """Return the model's parameters and buffers themselves, detached; `assign` puts values into them."""
+        """Return the model's parameters and buffers themselves, detached; `assign` puts values into them.
+
+        Asked for anew at each use, since a model may put new tensors in its buffers' places.
+        """
         return [t.detach() for t in (*self.module.parameters(), *self.module.buffers())]
 
     def logits(self, x: Tensor) -> Tensor:

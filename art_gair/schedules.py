@@ -38,7 +38,7 @@ class Constant:
 class Piecewise:
     """values[i] from epoch starts[i - 1] on; values[0] before the first start.
 
-    FAT's tau for 100 epochs and more is Piecewise(values=(0, 3, 6), starts=(40, 70)).
+    GAIR-FAT's tau is Piecewise(values=(0, 3, 6), starts=(40, 70)).
 
     :param values: one more than starts.
     :param starts: first epochs of the values after the first, rising.
@@ -85,5 +85,6 @@ class Linear:
 
     def __call__(self, epoch: int) -> float:
         """Return the value on the line."""
-        share = min(max((epoch - self.begin) / (self.end - self.begin), 0.0), 1.0)
-        return (1.0 - share) * self.first + share * self.last
+        done = min(max(epoch, self.begin), self.end) - self.begin
+        length = self.end - self.begin
+        return ((length - done) * self.first + done * self.last) / length  # exact where the line meets whole numbers

@@ -81,11 +81,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         check_optimizer(classifier.optimizer, view)
         per_sample(classifier.loss, view.nb_classes, view.device)
         self.objective = AT() if objective is None else objective
-        if not isinstance(self.objective, Objective):
-            raise TypeError(f"objective is {objective!r}; expected an Objective such as AT() or TRADES(6.0).")
         self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting
-        self.plugins = list(plugins)
-        attack = default_attack(classifier, **self.objective.attack) if attack is None else attack
+        self.plugins = plugins
+        if attack is None:
+            attack = default_attack(classifier, **getattr(self.objective, "attack", {}))
         check_parts(classifier, attack, self.weighting, self.objective, self.plugins)
         super().__init__(classifier, attacks=attack, ratio=1.0)
         self.attack = attack
@@ -116,7 +115,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         :raises FloatingPointError: if the loss turns non-finite; the model keeps its last finite weights.
         """
         _refuse(kwargs, "fit", "x, y, validation_data, batch_size, nb_epochs, scheduler")
-        view = TensorClassifier(self.classifier)
+        view = self._view()
         batch_size = require_int(batch_size, "batch_size", at_least=1)
         batches = epochs_of_arrays(view, x, y, batch_size, unlabelled=self.objective.unlabelled)
         self._train(view, batches, nb_epochs, validation_data, scheduler)
@@ -136,9 +135,14 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             Batches are checked where they lie; for those that lie on a GPU already this waits for it.
         """
         _refuse(kwargs, "fit_generator", "generator, nb_epochs, validation_data, scheduler")
-        view = TensorClassifier(self.classifier)
+        view = self._view()
         batches = epochs_of_generator(view, generator, unlabelled=self.objective.unlabelled)
         self._train(view, batches, nb_epochs, validation_data, scheduler)
+
+    def _view(self) -> TensorClassifier:
+        """Return the classifier as tensors see it now; the parts may have been set since, and are looked at again."""
+        check_parts(self.classifier, self.attack, self.weighting, self.objective, self.plugins)
+        return TensorClassifier(self.classifier)
 
     def _train(
         self,
@@ -149,8 +153,6 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         scheduler: LRScheduler | None,
     ) -> None:
         nb_epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        # Attributes may have been set since.
-        check_parts(self.classifier, self.attack, self.weighting, self.objective, self.plugins)
         inner, optimizer = _inner(self.attack), self.classifier.optimizer
         in_burn_in = burn_in_of(self.burn_in, nb_epochs)
         check_schedules(nb_epochs, inner, self.weighting, scheduler, optimizer, validation_data is not None)

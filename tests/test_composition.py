@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -227,6 +228,22 @@ def test_a_foreign_attack_leaves_flags_alone_and_numpys_generator_to_training() 
     classifier.model.train()
     ArtAttack(attack).on_batches(view)(*(torch.from_numpy(a) for a in digits(4)))
     assert all(m.training for m in classifier.model.modules())
+
+
+def test_validation_leaves_pythons_generator_alone_too() -> None:
+    classifier = digits_classifier()
+
+    class Draws(FastGradientMethod):
+        def generate(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
+            random.random()
+            return super().generate(x, y)
+
+    random.seed(3)
+    trainer = AdversarialTrainerGAIRAT(classifier, Draws(classifier, eps=0.1), MarginWeighting())
+    trainer.fit(*digits(32), batch_size=16, nb_epochs=1, validation_data=digits(64))
+    left = random.random()
+    random.seed(3)
+    assert [random.random() for _ in range(3)][-1] == left
 
 
 def test_a_foreign_attack_that_returns_nonsense_is_named() -> None:

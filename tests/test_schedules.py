@@ -18,6 +18,14 @@ def test_values() -> None:
     assert [Linear(3.0, -1.0, begin=2, end=4)(e) for e in range(6)] == [3.0, 3.0, 3.0, 1.0, -1.0, -1.0]
 
 
+def test_a_line_through_whole_numbers_meets_them() -> None:
+    for first, last, end in [(a, b, abs(b - a) * k) for a in range(6) for b in range(11) for k in (1, 2, 7) if a != b]:
+        line = Linear(first, last, end=end)
+        for step in range(abs(last - first) + 1):
+            sign = 1 if last > first else -1
+            assert line(step * end // abs(last - first)) == first + sign * step
+
+
 def test_they_say_what_they_are() -> None:
     assert repr(Piecewise((0, 3), (40,))) == "Piecewise(values=(0, 3), starts=(40,))"
 

@@ -104,18 +104,19 @@ def test_burn_in_is_30_percent_of_the_epochs(nb_epochs: int, weighted_from: int)
 # What training computes
 
 
-def test_lam_inf_equals_a_plain_at_loop_bit_for_bit() -> None:
-    x, y = digits(100)
+@pytest.mark.parametrize(("n", "batch_size"), [(100, 32), (129, 41), (122, 61), (128, 128)])
+def test_lam_inf_equals_a_plain_at_loop_bit_for_bit(n: int, batch_size: int) -> None:
+    x, y = digits(n)
     trainer = trainer_of(digits_classifier(), TanhWeighting(math.inf), num_random_init=1)
     torch.manual_seed(5)
-    trainer.fit(x, y, batch_size=32, nb_epochs=3)
+    trainer.fit(x, y, batch_size=batch_size, nb_epochs=3)
 
     classifier = digits_classifier()
     model, optimizer = classifier.model, classifier.optimizer
     x_all, y_all = torch.from_numpy(x), torch.from_numpy(y)
     torch.manual_seed(5)
     for _ in range(3):
-        for rows in torch.randperm(100).split(32):
+        for rows in torch.randperm(n).split(batch_size):
             x_batch, y_batch = x_all[rows], y_all[rows]
             model.eval()
             x_adv = x_batch + torch.empty_like(x_batch).uniform_(-1, 1) * 0.2
@@ -571,6 +572,25 @@ def test_bad_calls_of_fit_are_named_before_any_work(kwargs: Any, error: type[Exc
     with pytest.raises(error, match=message):
         trainer.fit(**{"x": x, "y": y, "nb_epochs": 5, **kwargs})
     assert_same_state(trainer.classifier.model, before)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("burn_in", -3, "burn_in is -3; expected an int of at least 0"),
+        ("burn_in", True, "burn_in is True; expected an int"),
+        ("burn_in", "x", "burn_in is 'x'; expected an int"),
+        ("burn_in", math.nan, "burn_in is nan; expected a finite number"),
+        ("objective", None, "objective is None; expected an Objective"),
+        ("weighting", 3, "weighting is 3; expected a scheme"),
+        ("plugins", None, r"plugins is None; expected a list of Plugin objects such as \[AWP\(\), EMA\(\)\]"),
+    ],
+)
+def test_bad_attributes_set_later_are_named(attribute: str, value: Any, message: str) -> None:
+    trainer = trainer_of(digits_classifier())
+    setattr(trainer, attribute, value)
+    with pytest.raises((TypeError, ValueError), match=message):
+        trainer.fit(*digits(8), nb_epochs=1)
 
 
 def test_a_schedule_that_fails_later_is_refused_at_the_start() -> None:

@@ -40,7 +40,8 @@ def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSampleLos
         if original.reduction == "sum":
             return values * len(values)
         divisor = (labelled.to(values) if weight is None else weight[classes] * labelled).sum()
-        return values * torch.where(divisor > 0, len(values) / divisor, 0.0)
+        # A tensor over a tensor: a number over a tensor is a reciprocal times it, and n * (1 / n) need not be 1.
+        return values * torch.where(divisor > 0, torch.full_like(divisor, len(values)) / divisor, 0.0)
 
     _try_out(original, losses, name, nb_classes, device)
     return losses

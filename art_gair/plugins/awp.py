@@ -35,7 +35,7 @@ class AWP(Plugin):
         """Take hold of the weights that are perturbed."""
         module = classifier.module
         self.weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-        self.buffers = list(module.buffers())
+        self.buffers = lambda: list(module.buffers())
 
     def begin_epoch(self, epoch: int) -> None:
         """Perturb from start_epoch on."""
@@ -47,9 +47,9 @@ class AWP(Plugin):
         if not self.active:
             yield
             return
-        buffers = [b.clone() for b in self.buffers]
+        buffers = [b.clone() for b in self.buffers()]
         grads = torch.autograd.grad(loss(), self.weights, allow_unused=True)
-        assign(self.buffers, buffers)
+        assign(self.buffers(), buffers)
         before = [w.detach().clone() for w in self.weights]
         try:
             self._perturb(grads)

@@ -15,8 +15,8 @@ from art_gair.plugins.base import Plugin
 class EMA(Plugin):
     """Keeps an average of weights and buffers, ema = decay * ema + (1 - decay) * now after each step.
 
-    Floating-point buffers such as BatchNorm's statistics are averaged, whole numbers and masks of -inf copied. The average starts at
-    the model as `fit` finds it. A training that stops with an error leaves the raw model.
+    Floating-point buffers such as BatchNorm's statistics are averaged, whole numbers and masks of -inf copied. The
+    average starts at the model as `fit` finds it. A training that stops with an error leaves the raw model.
 
     :param decay: 0..1, below 1; 0 is the raw model, 0.995 to 0.999 is usual.
     :param validate: "ema" or "raw": which model validation looks at.
@@ -33,14 +33,14 @@ class EMA(Plugin):
 
     def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
         """Begin the average at the model as it is."""
-        self.state = classifier.state()
-        self.average = [t.clone() for t in self.state]
-        self.averaged = [t.is_floating_point() and bool(torch.isfinite(t).all()) for t in self.state]
+        self.state = classifier.state
+        self.average = [t.clone() for t in self.state()]
+        self.averaged = [t.is_floating_point() and bool(torch.isfinite(t).all()) for t in self.average]
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the average towards the model."""
-        for average, now, averaged in zip(self.average, self.state, self.averaged, strict=True):
+        for average, now, averaged in zip(self.average, self.state(), self.averaged, strict=True):
             if averaged:
                 average.lerp_(now, 1.0 - self.decay)
             else:
@@ -52,17 +52,17 @@ class EMA(Plugin):
         if self.validate == "raw":
             yield
             return
-        raw = [t.clone() for t in self.state]
-        assign(self.state, self.average)
+        raw = [t.clone() for t in self.state()]
+        assign(self.state(), self.average)
         try:
             yield
         finally:
-            assign(self.state, raw)
+            assign(self.state(), raw)
 
     def finish(self) -> None:
         """Leave the average in the model, if it was chosen."""
         if self.final == "ema":
-            assign(self.state, self.average)
+            assign(self.state(), self.average)
 
     def __repr__(self) -> str:
         return f"EMA(decay={self.decay}, validate={self.validate!r}, final={self.final!r})"

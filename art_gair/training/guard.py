@@ -30,10 +30,10 @@ class FiniteGuard:
     """Steps between two looks at the flag on a device that runs ahead of the host."""
 
     def __init__(self, classifier: TensorClassifier) -> None:
-        self.state = classifier.state()
-        self.kept = [torch.empty_like(t) for t in self.state]
+        self.state = classifier.state
+        self.kept = [t.clone() for t in self.state()]
         # A mask of -inf, as attention layers keep one in a buffer, is no divergence.
-        self.watched = [t for t in self.state if bool(torch.isfinite(t).all())]
+        self.watched = [bool(torch.isfinite(t).all()) for t in self.kept]
         device = classifier.device
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.sound_weights = torch.ones((), dtype=torch.bool, device=device)
@@ -51,11 +51,11 @@ class FiniteGuard:
 
         An exception on the way, an interrupt too, puts it back.
         """
-        assign(self.kept, self.state)
+        assign(self.kept, self.state())
         try:
             yield
         except BaseException:
-            assign(self.state, self.kept)
+            assign(self.state(), self.kept)
             raise
 
     @torch.no_grad()
@@ -73,8 +73,9 @@ class FiniteGuard:
         for grad in grads:
             grad.copy_(torch.where(self.finite, grad, 0.0))
         optimizer.step()
-        self.finite &= _all_finite(self.watched)
-        assign(self.state, (torch.where(self.finite, *pair) for pair in zip(self.state, self.kept, strict=True)))
+        state = self.state()
+        self.finite &= _all_finite([t for t, watched in zip(state, self.watched, strict=True) if watched])
+        assign(state, (torch.where(self.finite, *pair) for pair in zip(state, self.kept, strict=True)))
         self.finite_steps += self.finite
         self.steps += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -71,11 +72,14 @@ def _validate(validation: Validation, step: TrainingStep) -> tuple[float, float]
 
 @contextmanager
 def _generators_restored(device: torch.device) -> Iterator[None]:
-    """Validation draws random starts; training must go on as if it had not. ART's own attacks draw from numpy."""
-    numpy_state = np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-    np.random.set_state(numpy_state)
+    """Validation draws random starts; training must go on as if it had not. ART's own attacks draw from all three."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 @contextmanager

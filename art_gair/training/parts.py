@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,10 +27,12 @@ BurnIn = float | Callable[[int], bool]
 """An int, a number of epochs; a float between 0 and 1, their share; or a function of the epoch."""
 
 
-def check_parts(
-    classifier: PyTorchClassifier, attack: Any, weighting: Any, objective: Objective, plugins: Sequence[Any]
-) -> None:
+def check_parts(classifier: PyTorchClassifier, attack: Any, weighting: Any, objective: Any, plugins: Any) -> None:
     """Refuse parts that are none, or that do not go together."""
+    if not isinstance(objective, Objective):
+        raise TypeError(f"objective is {objective!r}; expected an Objective such as AT() or TRADES(6.0).")
+    if not isinstance(plugins, (list, tuple)):
+        raise TypeError(f"plugins is {plugins!r}; expected a list of Plugin objects such as [AWP(), EMA()].")
     if not callable(weighting) or isinstance(weighting, type):
         raise TypeError(f"weighting is {weighting!r}; expected a scheme such as TanhWeighting(-1.0).")
     for plugin in plugins:
@@ -96,13 +99,14 @@ def check_schedules(
 
 def check_burn_in(setting: BurnIn) -> BurnIn:
     """Return the setting if it is one of the three kinds."""
-    if isinstance(setting, float):
+    if isinstance(setting, numbers.Real) and not isinstance(setting, numbers.Integral):
         return require_number(setting, "burn_in", above=0.0, below=1.0)
     return setting if callable(setting) else require_int(setting, "burn_in", at_least=0)
 
 
 def burn_in_of(setting: BurnIn, nb_epochs: int) -> list[bool]:
     """Return for each epoch whether it belongs to the burn-in."""
+    setting = check_burn_in(setting)
     if callable(setting):
         return [bool(setting(epoch)) for epoch in range(nb_epochs)]
     length = round(setting * nb_epochs) if isinstance(setting, float) else setting

@@ -42,8 +42,9 @@ class Mixed:
             scheme(kappa=kappa, max_iter=max_iter, logits=logits, labels=labels, epoch=epoch)
             for scheme in (self.a, self.b)
         )
-        if a.shape != b.shape:
-            raise ValueError(f"weightings a and b returned shapes {tuple(a.shape)} and {tuple(b.shape)}; expected one.")
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape):
+            came = " and ".join(str(getattr(w, "shape", type(w).__name__)) for w in (a, b))
+            raise ValueError(f"weightings a and b returned {came}; expected two tensors of one shape.")
         return (1.0 - self.rho) * a + self.rho * b
 
     def lam_at(self, epoch: int) -> float | None:

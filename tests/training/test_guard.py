@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from art_gair import AWP, EMA, MarginWeighting, TanhWeighting
 from art_gair.classifier import TensorClassifier
+from art_gair.plugins import Plugin
 from art_gair.training.guard import FiniteGuard
 from art_gair.weighting import KLDROWeighting, WMMRWeighting
 from tests.models import (
@@ -168,6 +169,39 @@ def test_gradients_of_parameters_that_nobody_trains_do_not_pile_up() -> None:
         grads.append(body.norm().item())
     assert grads[0] > 0
     assert grads[1] == pytest.approx(grads[0], rel=1e-3)
+
+
+class Counts(nn.Module):
+    """Puts a new tensor in its buffer's place at each forward in train mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = mlp((1, 8, 8), 10)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.count = self.get_buffer("count") + 1
+        out: Tensor = self.inner(x)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("plugins", "expected"), [([], 3.0), ([AWP(0.01)], 3.0), ([EMA(0.5)], 2.125)], ids=["none", "AWP", "EMA"]
+)
+def test_a_buffer_that_is_replaced_is_followed(plugins: list[Plugin], expected: float) -> None:
+    model = Counts()
+    trainer = trainer_of(classifier_of(model, (1, 8, 8)))
+    trainer.plugins = plugins
+    trainer.fit(*digits(48), batch_size=16, nb_epochs=1)
+    assert model.count == expected
+
+
+def test_a_buffer_that_is_replaced_is_put_back() -> None:
+    model = Counts()
+    with pytest.raises(FloatingPointError):
+        trainer_of(classifier_of(model, (1, 8, 8), lr=3e38)).fit(*digits(16), batch_size=16, nb_epochs=1)
+    assert model.count == 0
 
 
 def test_a_buffer_that_is_infinite_by_design_is_no_divergence() -> None:
