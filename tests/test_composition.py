@@ -300,10 +300,11 @@ def test_the_composites_second_attack_maximises_the_margin() -> None:
 def test_a_missing_label_is_the_models_own_prediction() -> None:
     """All labels missing, or all given as the model predicts them: the same attack and the same divergences."""
     x, _ = digits(24)
+    predictor = state_of(mlp((1, 8, 8), 10, scale=4.0))
     losses = []
     for given in (False, True):
         classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8), lr=0.0)
-        classifier.model.load_state_dict(state_of(PREDICTOR))
+        classifier.model.load_state_dict(predictor)
         predicted = classifier.predict(x).argmax(axis=1)
         y = predicted if given else np.full(24, -1)
         attack = GeometryAwarePGD(classifier, loss="margin", eps=0.2, eps_step=0.05, max_iter=4, num_random_init=0)
@@ -314,9 +315,6 @@ def test_a_missing_label_is_the_models_own_prediction() -> None:
         losses.append(trainer.history[0]["loss"] - ce)
         assert len(set(predicted)) > 1
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-
-
-PREDICTOR = mlp((1, 8, 8), 10)
 
 
 def test_a_transferred_attack_may_be_on_another_classifier() -> None:

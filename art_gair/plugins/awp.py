@@ -33,9 +33,8 @@ class AWP(Plugin):
 
     def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
         """Take hold of the weights that are perturbed."""
-        module = classifier.module
-        self.weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-        self.buffers = lambda: list(module.buffers())
+        self.module = classifier.module
+        self.weights = [p for p in self.module.parameters() if p.requires_grad and p.ndim > 1]
 
     def begin_epoch(self, epoch: int) -> None:
         """Perturb from start_epoch on."""
@@ -47,9 +46,9 @@ class AWP(Plugin):
         if not self.active:
             yield
             return
-        buffers = [b.clone() for b in self.buffers()]
+        buffers = [b.clone() for b in self.module.buffers()]
         grads = torch.autograd.grad(loss(), self.weights, allow_unused=True)
-        assign(self.buffers(), buffers)
+        assign(list(self.module.buffers()), buffers)
         before = [w.detach().clone() for w in self.weights]
         try:
             self._perturb(grads)

@@ -125,7 +125,7 @@ def test_extreme_settings_and_logits_give_no_nan(scheme: Any) -> None:
 @pytest.mark.parametrize("bad", [lambda **b: [1.0, 1.0], lambda **b: torch.ones(1)])
 def test_mixed_names_weights_that_are_none(bad: Any) -> None:
     batch: dict[str, Any] = {"kappa": torch.zeros(2), "max_iter": 3, "logits": torch.zeros(2, 3)}
-    with pytest.raises(ValueError, match="weightings a and b returned .* expected two tensors of one shape"):
+    with pytest.raises(ValueError, match=r"weightings a and b returned .* expected two tensors of one shape"):
         Mixed(bad, UniformWeighting(), 0.5)(**batch, labels=torch.zeros(2).long())
 
 
