@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from art_gair.checks import require_fit
 
+CHECKED_AT_ONCE = 4096
+"""Samples whose values are looked at together, so that a check needs little memory beside the data."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -147,12 +150,13 @@ class TensorClassifier:
             raise ValueError(f"{name} has shape {came}; expected (n, {', '.join(map(str, expected))}).")
         if len(inputs) == 0:
             raise ValueError(f"{name} is empty; expected at least one sample.")
-        seen = inputs.to(torch.float32)  # as the model will see it: a float64 a rounding error past the edge is on it
-        if not torch.isfinite(torch.stack(torch.aminmax(seen))).all():
-            raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
-        box = self._host_box if seen.device.type == "cpu" else self.box  # what lies on the host is checked there
-        if box is not None:
-            box.require_inside(seen, name)
+        box = self._host_box if inputs.device.type == "cpu" else self.box  # what lies on the host is checked there
+        for part in inputs.split(CHECKED_AT_ONCE):
+            seen = part.to(torch.float32)  # as the model will see it: a float64 a rounding error past the edge is on it
+            if not torch.isfinite(torch.stack(torch.aminmax(seen))).all():
+                raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
+            if box is not None:
+                box.require_inside(seen, name)
         return inputs
 
     def labels(self, y: Any, n: int, name: str = "y", *, unlabelled: bool = False) -> Tensor:

@@ -574,6 +574,15 @@ def test_bad_calls_of_fit_are_named_before_any_work(kwargs: Any, error: type[Exc
     assert_same_state(trainer.classifier.model, before)
 
 
+def test_a_bad_value_far_into_the_data_is_found() -> None:
+    x = np.full((5000, 1, 8, 8), 0.5, np.float32)
+    trainer = trainer_of(digits_classifier())
+    for value, message in ((np.nan, "x contains NaN"), (1.5, "x has the value 1.5, outside")):
+        x[-1, 0, 7, 7] = value
+        with pytest.raises(ValueError, match=message):
+            trainer.fit(x, np.zeros(5000), nb_epochs=1)
+
+
 @pytest.mark.parametrize(
     ("attribute", "value", "message"),
     [
