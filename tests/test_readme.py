@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,13 @@ def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.Monke
     exec(compile(block, "README.md", "exec"), {})
 
 
-def test_there_are_blocks_to_run() -> None:
-    assert BLOCKS
+def test_the_first_block_trains_a_classifier_that_works() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(BLOCKS[0], "README.md", "exec"), names)
+    record = names["trainer"].history[-1]
+    assert record["clean_accuracy"] > 0.7
+    assert record["robust_accuracy"] > 0.6
+    assert len([line for line in BLOCKS[0].splitlines() if line]) == 10
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "examples/README.md"])
