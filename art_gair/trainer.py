@@ -49,8 +49,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     `GeometryAwarePGD(..., loss="margin")` beside "ce", better AutoAttack; never by `history` alone.
 
     Training follows torch's generator: `torch.manual_seed` before `fit` makes it repeatable. BatchNorm sees only the
-    update's forward. A batch of one sample is merged into the larger one before it. After `fit` the model is in eval
-    mode.
+    update's forward. A batch of one sample is merged into its larger neighbour. After `fit` the model is in eval mode.
 
     :param classifier: an ART PyTorchClassifier with an optimizer and a loss that has a per-sample form.
     :param attack: the inner attack: a GeometryAwarePGD or FriendlyPGD on the same classifier, or any other untargeted
@@ -160,7 +159,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         loss = per_sample(self.classifier.loss, view.nb_classes, view.device)
         guard = FiniteGuard(view)
 
-        def step_of(epoch: int) -> tuple[TrainingStep, bool]:
+        def step_of(epoch: int) -> TrainingStep:
             inner.epoch = epoch
             return TrainingStep(
                 classifier=view,
@@ -174,7 +173,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
                 plugins=self.plugins,
                 guard=guard,
                 epoch=epoch,
-            ), in_burn_in[epoch]
+                in_burn_in=in_burn_in[epoch],
+            )
 
         logger.info("Performing adversarial training with GAIRAT: %s", self)
         self.history = []

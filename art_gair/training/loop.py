@@ -25,7 +25,7 @@ Validation = Callable[[TrainingStep], tuple[float, float]]
 
 
 def train(
-    step_of: Callable[[int], tuple[TrainingStep, bool]],
+    step_of: Callable[[int], TrainingStep],
     batches: Epoch,
     nb_epochs: int,
     scheduler: LRScheduler | None,
@@ -34,12 +34,12 @@ def train(
 ) -> None:
     """Train for nb_epochs; append a record for each.
 
-    :param step_of: gives the step as it stands in an epoch, and whether that epoch belongs to the burn-in.
+    :param step_of: gives the step as it stands in an epoch.
     :raises FloatingPointError: when a loss or gradient is not finite; the model keeps its last finite weights.
     :raises ValueError: when an epoch has no batch, or the weighting's weights are unusable.
     """
     for epoch in trange(nb_epochs, desc="Adversarial Training GAIRAT - Epochs"):
-        step, in_burn_in = step_of(epoch)
+        step = step_of(epoch)
         device = step.classifier.device
         lr = float(step.optimizer.param_groups[0]["lr"])
         meter = EpochMeter(step.max_iter, device)
@@ -54,7 +54,7 @@ def train(
         if meter.batches == 0:
             raise ValueError(f"generator yielded no batch in epoch {epoch}.")
         accuracy = None if validation is None else _validate(validation, step)
-        record = meter.record(epoch, in_burn_in, lr, _lam(step.weighting, epoch), accuracy)
+        record = meter.record(epoch, step.in_burn_in, lr, _lam(step.weighting, epoch), accuracy)
         history.append(record)
         _advance(scheduler, record)
         _log(record)

@@ -73,6 +73,9 @@ class SemiSupervisedBatches:
         for x, y, name in ((self.x, self.y, "y"), (self.x_unlabelled, self.y_unlabelled, "y_unlabelled")):
             if len(x) == 0 or np.shape(y) != (len(x),):
                 raise ValueError(f"{name} has shape {np.shape(y)}; expected indices, ({len(x)},), at least one.")
+        sample, other = np.shape(self.x)[1:], np.shape(self.x_unlabelled)[1:]
+        if sample != other:
+            raise ValueError(f"x_unlabelled has samples of shape {other}; expected {sample}, as in x.")
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         names = ("x", "y", "x_unlabelled", "y_unlabelled")

@@ -34,6 +34,7 @@ class TrainingStep:
     plugins: Sequence[Plugin]
     guard: FiniteGuard
     epoch: int
+    in_burn_in: bool
 
     def __call__(self, x: Tensor, labels: Tensor, meter: EpochMeter, *, unlabelled: bool = False) -> None:
         """Take one step on a batch that lies on the device.

@@ -28,7 +28,7 @@ class Mixed:
     def __post_init__(self) -> None:
         require_number(self.rho, "rho", at_least=0.0, at_most=1.0)
         for scheme, name in ((self.a, "a"), (self.b, "b")):
-            if not callable(scheme):
+            if not callable(scheme) or isinstance(scheme, type):
                 raise TypeError(f"{name} is {scheme!r}; expected a weighting.")
 
     @property

@@ -77,6 +77,11 @@ def test_gair_rst_trains_on_both() -> None:
         ),
         (lambda x, y: SemiSupervisedBatches(x, y, x, y[:3]), ValueError, r"y_unlabelled has shape \(3,\)"),
         (lambda x, y: SemiSupervisedBatches(x, y, x[:0], y[:0]), ValueError, "y_unlabelled has shape .* at least one"),
+        (
+            lambda x, y: SemiSupervisedBatches(x, y, x[:, 0], y),
+            ValueError,
+            r"x_unlabelled has samples of shape \(8, 8\)",
+        ),
         (lambda x, y: SemiSupervisedBatches(x, y, x, y, share=1.0), ValueError, "share is 1.0; expected .* < 1"),
         (lambda x, y: SemiSupervisedBatches(x, y, x, y, 2, 0.1), ValueError, "share is 0.1; of a batch of 2"),
         (

@@ -64,6 +64,7 @@ def step_of(
         plugins=plugins,
         guard=FiniteGuard(view),
         epoch=0,
+        in_burn_in=False,
     )
     return step, EpochMeter(3, view.device)
 
