@@ -55,6 +55,29 @@ class Box:
             )
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a module is run: the memory format its images come in, and the precision of its arithmetic."""
+
+    memory_format: torch.memory_format = torch.contiguous_format
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, module: nn.Module, x: Tensor) -> Any:
+        """Run the module on a copy of x, since a model may begin with an operation in place."""
+        x = x.clone(memory_format=self.memory_format) if x.ndim == 4 else x.clone()
+        if self.dtype == torch.float32:
+            return module(x)
+        with torch.autocast(x.device.type, self.dtype):
+            out: Any = module(x)
+        return out.float() if isinstance(out, Tensor) else out
+
+
+PLAIN = Form()
+
+Model = Callable[[Tensor], Tensor]
+"""Maps a batch of inputs to logits, (n, nb_classes)."""
+
+
 class TensorClassifier:
     """A PyTorchClassifier as tensors see it: inputs in the classifier's own units go in, logits come out.
 
@@ -84,6 +107,7 @@ class TensorClassifier:
         self.input_shape: tuple[int | None, ...] = tuple(classifier.input_shape)
         self.box = Box.of(classifier.clip_values, self.input_shape, self.device)
         self._host_box = Box.of(classifier.clip_values, self.input_shape, torch.device("cpu"))
+        self.update_form = PLAIN
         self._predict_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
         self._fit_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
 
@@ -94,11 +118,27 @@ class TensorClassifier:
         """
         return [t.detach() for t in (*self.module.parameters(), *self.module.buffers())]
 
+    @contextmanager
+    def attacked(self, x: Tensor) -> Iterator[Model]:
+        """Yield what an attack on x asks for logits: here `logits`, with the model in eval mode."""
+        with self.evaluating():
+            yield self.logits
+
+    def begin_epoch(self) -> None:
+        """Begin an epoch of a training; nothing here depends on it."""
+
     def logits(self, x: Tensor) -> Tensor:
         """Logits as `classifier.predict` computes them, differentiable in x: (n, *input_shape) -> (n, nb_classes)."""
+        return self._logits(x, self.module)
+
+    def preprocessed(self, x: Tensor) -> Tensor:
+        """What `classifier.predict` hands to the model for x."""
         for step in self._predict_steps:
             x, _ = step(x.clone(), None)
-        return self._forward(x)
+        return x
+
+    def _logits(self, x: Tensor, module: nn.Module, form: Form = PLAIN) -> Tensor:
+        return self._one_a_class(form(module, self.preprocessed(x)), len(x))
 
     def training_logits(self, x: Tensor, labels: Tensor) -> Tensor:
         """Logits as `classifier.fit` computes them, its fit-time preprocessing included: -> (n, nb_classes).
@@ -112,14 +152,13 @@ class TensorClassifier:
                     "the classifier's fit-time preprocessing changes the labels; instance weights need one label a "
                     "sample, so only preprocessing that leaves labels alone is supported."
                 )
-        return self._forward(x)
+        return self._one_a_class(self.update_form(self.module, x), len(x))
 
-    def _forward(self, x: Tensor) -> Tensor:
-        out: Any = self.module(x.clone())  # a model may begin with an operation in place
+    def _one_a_class(self, out: Any, n: int) -> Tensor:
         if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] != self.nb_classes:
             came = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise ValueError(
-                f"the classifier's model returned {came}; expected one logit a class, ({len(x)}, {self.nb_classes})."
+                f"the classifier's model returned {came}; expected one logit a class, ({n}, {self.nb_classes})."
             )
         return out
 

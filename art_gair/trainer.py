@@ -17,6 +17,7 @@ from art_gair.attacks.default import default_attack
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD, Perturb
 from art_gair.checks import require_int
 from art_gair.classifier import TensorClassifier
+from art_gair.engine.view import FastClassifier
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample
@@ -61,6 +62,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     :param objective: AT(), TRADES() or MART(), or another `art_gair.objectives.Objective`; None is AT().
     :param burn_in: first epochs in which all weights are 1: an int, their number; a float between 0 and 1, their share
         of nb_epochs, rounded; or a function of the epoch that says whether it is one. None is 0.3.
+    :param precision: of the attack and of the update's passes: "fp32"; "bf16", with weights, gradients and optimizer
+        state still in float32; or "auto", bf16 on a device with instructions for it, else fp32.
+    :param compile: whether attacks run through torch.compile, which needs a C++ compiler.
     :param plugins: such as AWP() and EMA(); hooks are called in this order.
     :raises EstimatorError: if the classifier is no PyTorchClassifier.
     :raises TypeError, ValueError, NotImplementedError: if an argument cannot work, by its name.
@@ -74,13 +78,17 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         *,
         objective: Objective | None = None,
         burn_in: BurnIn | None = None,
+        precision: str = "fp32",
+        compile: bool = False,
         plugins: Sequence[Plugin] = (),
     ) -> None:
-        view = TensorClassifier(classifier, used_by=type(self))
+        view = FastClassifier(classifier, type(self), precision=precision, compiled=compile)
         check_optimizer(classifier.optimizer, view)
         per_sample(classifier.loss, view.nb_classes, view.device)
         self.objective = AT() if objective is None else objective
         self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting
+        self.precision = precision
+        self.compile = compile
         self.plugins = plugins
         if attack is None:
             attack = default_attack(classifier, **getattr(self.objective, "attack", {}))
@@ -138,10 +146,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         batches = epochs_of_generator(view, generator, unlabelled=self.objective.unlabelled)
         self._train(view, batches, nb_epochs, validation_data, scheduler)
 
-    def _view(self) -> TensorClassifier:
+    def _view(self) -> FastClassifier:
         """Return the classifier as tensors see it now; the parts may have been set since, and are looked at again."""
         check_parts(self.classifier, self.attack, self.weighting, self.objective, self.plugins)
-        return TensorClassifier(self.classifier)
+        return FastClassifier(self.classifier, precision=self.precision, compiled=self.compile)
 
     def _train(
         self,
@@ -161,6 +169,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
 
         def step_of(epoch: int) -> TrainingStep:
             inner.epoch = epoch
+            view.begin_epoch()
             return TrainingStep(
                 classifier=view,
                 attack=inner.on_batches(view),
@@ -204,6 +213,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
 
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
+        parts += f", precision={self.precision!r}, compile={self.compile}"
         return f"{type(self).__name__}({parts}, plugins={self.plugins})"
 
 

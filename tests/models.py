@@ -55,6 +55,12 @@ def digits_classifier(seed: int = 0, **kwargs: Any) -> PyTorchClassifier:
     return classifier_of(conv_net(), (1, 8, 8), **kwargs)
 
 
+def as_it_is(classifier: PyTorchClassifier) -> PyTorchClassifier:
+    """Give the model a hook, because of which it is run as it stands: unfolded, contiguous, in the same bits."""
+    classifier.model.register_forward_hook(lambda module, inputs, output: None)
+    return classifier
+
+
 def digits(n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the first n of scikit-learn's digits: (n, 1, 8, 8) in [0, 1], and their labels."""
     images, labels = load_digits(return_X_y=True)

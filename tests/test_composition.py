@@ -44,7 +44,7 @@ from art_gair.objectives import CompositeKL
 from art_gair.plugins import ClipGradients
 from art_gair.weighting import SigmoidWeighting
 from tests.discovery import concrete_subclasses
-from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of, trainer_of
+from tests.models import as_it_is, assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of, trainer_of
 from tests.objectives.test_objectives import OBJECTIVES
 from tests.weighting.test_on_logits import SCHEMES
 
@@ -123,7 +123,7 @@ def test_beta_of_zero_is_plain_training_bit_for_bit(objective: Any, weight: Any)
     loss = torch.nn.CrossEntropyLoss(weight=weight)
     models = []
     for ours in (True, False):
-        classifier = digits_classifier(loss=loss)
+        classifier = as_it_is(digits_classifier(loss=loss))
         model, optimizer = classifier.model, classifier.optimizer
         model[-2].p = 0.0
         torch.manual_seed(4)

@@ -33,6 +33,7 @@ from art_gair import (
     UniformWeighting,
 )
 from tests.models import (
+    as_it_is,
     Blur,
     assert_same_state,
     classifier_of,
@@ -107,7 +108,7 @@ def test_burn_in_is_30_percent_of_the_epochs(nb_epochs: int, weighted_from: int)
 @pytest.mark.parametrize(("n", "batch_size"), [(100, 32), (129, 41), (122, 61), (128, 128)])
 def test_lam_inf_equals_a_plain_at_loop_bit_for_bit(n: int, batch_size: int) -> None:
     x, y = digits(n)
-    trainer = trainer_of(digits_classifier(), TanhWeighting(math.inf), num_random_init=1)
+    trainer = trainer_of(as_it_is(digits_classifier()), TanhWeighting(math.inf), num_random_init=1)
     torch.manual_seed(5)
     trainer.fit(x, y, batch_size=batch_size, nb_epochs=3)
 

@@ -19,6 +19,7 @@ from art_gair.attacks.norms import norm_of
 from art_gair.attacks.pgd import PGD
 from art_gair.checks import require_fit, require_int
 from art_gair.classifier import TensorClassifier
+from art_gair.engine.view import PROBE, FastClassifier
 from art_gair.schedules import value_at
 
 Perturb = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
@@ -105,7 +106,7 @@ class GeometryAwarePGD(EvasionAttack):
         :raises TypeError, ValueError: if x, y or mask is unusable, by its name.
         """
         self._check_params()  # attributes may have been set since
-        classifier = TensorClassifier(self.estimator)
+        classifier = FastClassifier(self.estimator)
         inputs = classifier.inputs(x)
         labels = None if y is None else classifier.labels(y, len(inputs))
         free = None if mask is None else _mask(mask, inputs.shape)
@@ -113,15 +114,15 @@ class GeometryAwarePGD(EvasionAttack):
         pgd, device, n = self._pgd(classifier), classifier.device, len(inputs)
         x_adv = torch.empty(inputs.shape, dtype=torch.float32)
         kappa = torch.empty(n, dtype=torch.int64)
-        with classifier.evaluating():
+        with classifier.attacked(inputs[:PROBE].to(device, torch.float32)) as logits_of:
             for start in trange(0, n, self.batch_size, desc=type(self).__name__, leave=False, disable=not self.verbose):
                 rows = slice(start, start + self.batch_size)
                 batch = inputs[rows].to(device, torch.float32)
                 with torch.no_grad():
-                    true = classifier.logits(batch).argmax(dim=1) if labels is None else labels[rows].to(device)
+                    true = logits_of(batch).argmax(dim=1) if labels is None else labels[rows].to(device)
                 own_eps, own_step = _rows(eps, rows, inputs.shape), _rows(eps_step, rows, inputs.shape)
                 own_mask = None if free is None else _rows(free, rows, inputs.shape).to(device)
-                x_adv[rows], kappa[rows] = pgd(classifier.logits, batch, true, own_eps, own_step, own_mask)
+                x_adv[rows], kappa[rows] = pgd(logits_of, batch, true, own_eps, own_step, own_mask)
         return x_adv.numpy(), kappa.numpy()
 
     def on_batches(self, classifier: TensorClassifier) -> Perturb:
@@ -134,8 +135,8 @@ class GeometryAwarePGD(EvasionAttack):
         eps, eps_step = (r.to(classifier.device) for r in self._radii((1, *(s or 1 for s in classifier.input_shape))))
 
         def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-            with classifier.evaluating():
-                return pgd(classifier.logits, x, labels, eps, eps_step)
+            with classifier.attacked(x) as logits_of:
+                return pgd(logits_of, x, labels, eps, eps_step)
 
         return perturb
 

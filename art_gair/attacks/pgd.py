@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +9,7 @@ from torch import Tensor
 
 from art_gair.attacks.losses import LOSSES, AttackLoss, kl
 from art_gair.attacks.norms import Norm
-from art_gair.classifier import Box
-
-Model = Callable[[Tensor], Tensor]
+from art_gair.classifier import Box, Model
 
 KL_START_STD = 0.001
 """Standard deviation of TRADES' Gaussian start, as a share of the input range, which is 1 in the paper."""

@@ -73,8 +73,8 @@ class TrainingStep:
 
     def _targets(self, x: Tensor, labels: Tensor) -> Tensor:
         """Put the model's own prediction in the place of a missing label: what the attack moves away from."""
-        with self.classifier.evaluating(), torch.no_grad():
-            return torch.where(labels < 0, self.classifier.logits(x).argmax(dim=1), labels)
+        with self.classifier.attacked(x) as logits_of, torch.no_grad():
+            return torch.where(labels < 0, logits_of(x).argmax(dim=1), labels)
 
     def _weights(self, terms: Terms, kappa: Tensor | None, targets: Tensor) -> Tensor:
         weights = self.weighting(

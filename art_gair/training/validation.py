@@ -18,11 +18,10 @@ def accuracy_of(
     :param labels: classes, int64 (n,).
     """
     correct = torch.zeros(2, dtype=torch.int64, device=classifier.device)
-    with classifier.evaluating():
-        for rows in torch.arange(len(x)).split(batch_size):
-            batch, y = x[rows].to(classifier.device, torch.float32), labels[rows].to(classifier.device)
-            x_adv, _ = attack(batch, y)
-            with torch.no_grad():
-                correct += torch.stack([(classifier.logits(z).argmax(dim=1) == y).sum() for z in (batch, x_adv)])
+    for rows in torch.arange(len(x)).split(batch_size):
+        batch, y = x[rows].to(classifier.device, torch.float32), labels[rows].to(classifier.device)
+        x_adv, _ = attack(batch, y)
+        with classifier.attacked(batch) as logits_of, torch.no_grad():
+            correct += torch.stack([(logits_of(z).argmax(dim=1) == y).sum() for z in (batch, x_adv)])
     clean, robust = (correct.double() / len(x)).tolist()
     return clean, robust

@@ -1,0 +1,121 @@
+"""BatchNorm folded into the layer before it: in eval mode both are affine, and one of them can do the work of two."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from art_gair.classifier import Form
+
+LAYERS: dict[type[nn.Module], int] = {nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5, nn.Linear: 2}
+"""Layers that BatchNorm folds into, with the number of dimensions of an output whose channels are its second one."""
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A layer and the BatchNorm behind it, and the layer of the folded copy that does what both do."""
+
+    layer: nn.Module
+    norm: nn.Module
+    folded: nn.Module
+
+    def refresh(self) -> None:
+        """Fold again: weight * s and (bias - mean) * s + shift, where s = scale / sqrt(var + eps), a channel each."""
+        norm, weight = self.norm, self.layer.weight
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        if norm.weight is not None:
+            scale = scale * norm.weight
+        mean = norm.running_mean if self.layer.bias is None else norm.running_mean - self.layer.bias
+        shift = -mean * scale if norm.bias is None else torch.addcmul(norm.bias, mean, scale, value=-1.0)
+        torch.mul(weight, scale.view(-1, *[1] * (weight.ndim - 1)), out=self.folded.weight)
+        self.folded.bias.copy_(shift)
+
+
+class FoldedModule:
+    """A traced copy of a module in eval mode that gives the same outputs with fewer passes over memory.
+
+    The copy holds values of its own, without gradients. `refresh` takes over what the module's parameters and buffers
+    have become since, in place: nothing is traced or allocated again.
+
+    :param source: the module, in eval mode; it is left as it is.
+    :param x: a batch as the module takes it.
+    :raises Exception: of any kind, where the module cannot be copied, traced or run on x.
+    """
+
+    def __init__(self, source: nn.Module, x: Tensor) -> None:
+        self.source = source
+        shadow = copy.deepcopy(source).requires_grad_(False)
+        self.module = fx.GraphModule(shadow, fx.Tracer().trace(shadow))
+        ShapeProp(self.module).propagate(x.clone())  # type: ignore[no-untyped-call]
+        self.folds = [_fold(source, self.module, *pair) for pair in _pairs(self.module)]
+        self.module.delete_all_unused_submodules()
+        self.module.recompile()
+        folded = {id(p) for fold in self.folds for p in fold.folded.parameters()}
+        self.parameters = [n for n, p in self.module.named_parameters() if id(p) not in folded]
+        self.buffers = [n for n, _ in self.module.named_buffers()]
+        self.refresh()
+
+    def run_as(self, form: Form) -> None:
+        """Keep the weights of convolutions and linear layers as this form runs them, so that no run converts them."""
+        self.module.to(memory_format=form.memory_format)  # type: ignore[call-overload]
+        for layer in self.module.modules():
+            if type(layer) in LAYERS:
+                layer.to(form.dtype)
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the module's values as they are now."""
+        for name in self.parameters:
+            self.module.get_parameter(name).copy_(self.source.get_parameter(name))
+        for name in self.buffers:
+            self.module.get_buffer(name).copy_(self.source.get_buffer(name))
+        for fold in self.folds:
+            fold.refresh()
+
+
+def _pairs(graph_module: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
+    """Calls of a layer and of the BatchNorm behind it that nothing else sees or shares."""
+    graph, modules = graph_module.graph, dict(graph_module.named_modules(remove_duplicate=False))
+    calls = {node: modules[str(node.target)] for node in graph.nodes if node.op == "call_module"}
+    times = Counter(id(module) for module in calls.values())
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+
+    def once(node: fx.Node) -> bool:
+        return times[id(calls[node])] == 1 and str(node.target) not in read
+
+    def foldable(layer: Any, norm: fx.Node) -> bool:
+        return (
+            layer in calls
+            and type(calls[layer]) in LAYERS
+            and len(layer.meta["tensor_meta"].shape) == LAYERS[type(calls[layer])]
+            and len(layer.users) == 1
+            and once(layer)
+            and once(norm)
+            and calls[norm].running_mean is not None
+            and calls[norm].running_var is not None
+        )
+
+    norms = [node for node, module in calls.items() if type(module) in NORMS]
+    return [(node.args[0], node) for node in norms if len(node.args) == 1 and foldable(node.args[0], node)]
+
+
+def _fold(source: nn.Module, graph_module: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> Fold:
+    """Let the layer's call do the work of both, with a weight and a bias of its own."""
+    folded = copy.copy(graph_module.get_submodule(str(layer.target)))
+    folded._parameters = {
+        "weight": nn.Parameter(torch.empty_like(folded.weight), requires_grad=False),
+        "bias": nn.Parameter(folded.weight.new_empty(len(folded.weight)), requires_grad=False),
+    }
+    graph_module.set_submodule(str(layer.target), folded)
+    norm.replace_all_uses_with(layer)
+    graph_module.graph.erase_node(norm)
+    return Fold(source.get_submodule(str(layer.target)), source.get_submodule(str(norm.target)), folded)
