@@ -4,13 +4,17 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test quality install-check clean
+.PHONY: demo test bench quality install-check clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits_demo.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -q --cov --cov-report=term
+
+# ART's trainers and ours side by side; over an hour on two cores. BENCH="--models small_cnn --batches 64" takes a part.
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 quality: $(READY)
 	$(BIN)/ruff check .

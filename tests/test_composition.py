@@ -44,7 +44,16 @@ from art_gair.objectives import CompositeKL
 from art_gair.plugins import ClipGradients
 from art_gair.weighting import SigmoidWeighting
 from tests.discovery import concrete_subclasses
-from tests.models import as_it_is, assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of, trainer_of
+from tests.models import (
+    as_it_is,
+    assert_same_state,
+    classifier_of,
+    digits,
+    digits_classifier,
+    mlp,
+    state_of,
+    trainer_of,
+)
 from tests.objectives.test_objectives import OBJECTIVES
 from tests.weighting.test_on_logits import SCHEMES
 

@@ -33,8 +33,8 @@ from art_gair import (
     UniformWeighting,
 )
 from tests.models import (
-    as_it_is,
     Blur,
+    as_it_is,
     assert_same_state,
     classifier_of,
     conv_net,

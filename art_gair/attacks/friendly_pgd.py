@@ -31,6 +31,8 @@ class FriendlyPGD(GeometryAwarePGD):
     """
 
     attack_params: ClassVar[list[str]] = [*GeometryAwarePGD.attack_params, "tau"]
+    compact_on: ClassVar[tuple[str, ...]] = ("cpu",)
+    """Types of device on which samples that have stopped leave the computation; a GPU would be waited for."""
 
     def __init__(
         self,
@@ -52,7 +54,8 @@ class FriendlyPGD(GeometryAwarePGD):
         return math.floor(require_number(value_at(self.tau, epoch), f"tau in epoch {epoch}", at_least=0.0))
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
-        return replace(super()._pgd(classifier), tau=self._tau_at(self.epoch))
+        compact = classifier.device.type in self.compact_on
+        return replace(super()._pgd(classifier), tau=self._tau_at(self.epoch), compact=compact)
 
     def _check_params(self) -> None:
         super()._check_params()

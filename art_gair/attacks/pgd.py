@@ -9,6 +9,7 @@ from torch import Tensor
 
 from art_gair.attacks.losses import LOSSES, AttackLoss, kl
 from art_gair.attacks.norms import Norm
+from art_gair.attacks.rows import Finished, Samples
 from art_gair.classifier import Box, Model
 
 KL_START_STD = 0.001
@@ -25,6 +26,7 @@ class PGD:
     :param num_random_init: 0 starts at x; R >= 1 runs R times from uniform points of the ball.
     :param box: the valid inputs, or None.
     :param tau: None, or how many steps a sample still takes once it is found misclassified (FAT).
+    :param compact: whether samples that have stopped leave the computation, which asks the device which they are.
     """
 
     norm: Norm
@@ -33,6 +35,7 @@ class PGD:
     num_random_init: int
     box: Box | None
     tau: int | None = None
+    compact: bool = False
 
     def __call__(
         self, model: Model, x: Tensor, labels: Tensor, eps: Tensor, eps_step: Tensor, mask: Tensor | None = None
@@ -50,35 +53,38 @@ class PGD:
         x, eps, eps_step = x.detach(), eps.to(x), eps_step.to(x)
         with torch.no_grad():
             clean_logits = model(x) if LOSSES[self.loss] is kl else None
-        best, kappa = self._run(model, x, labels, eps, eps_step, mask, clean_logits)
+        samples = Samples(x, labels, eps, eps_step, mask, clean_logits)
+        best, kappa = self._run(model, samples)
         for _ in range(self.num_random_init - 1):
             with torch.no_grad():
                 fooled = model(best).argmax(dim=1) != labels
-            x_adv, looks = self._run(model, x, labels, eps, eps_step, mask, clean_logits)
+            x_adv, looks = self._run(model, samples)
             best = _where(fooled, best, x_adv)
             kappa = torch.minimum(kappa, looks)
         return best, kappa
 
-    def _run(
-        self,
-        model: Model,
-        x: Tensor,
-        labels: Tensor,
-        eps: Tensor,
-        eps_step: Tensor,
-        mask: Tensor | None,
-        clean_logits: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    def _run(self, model: Model, samples: Samples) -> tuple[Tensor, Tensor]:
         """One start and K steps: before each step look whether the iterate is still classified as y."""
-        x_adv = self._move(x, x, self._start(x, eps), eps, mask)
-        kappa = torch.zeros_like(labels)
+        x_adv = self._move(samples, samples.x, self._start(samples.x, samples.eps))
+        kappa = torch.zeros_like(samples.labels)
+        finished = Finished(x_adv, kappa)
         for look in range(self.max_iter):
-            logits, grad = input_gradient(model, x_adv, labels, LOSSES[self.loss], clean_logits)
-            kappa += logits.argmax(dim=1) == labels
-            step = eps_step * self.norm.direction(_masked(grad, mask), x_adv, self.box)
-            moved = self._move(x, x_adv, step, eps, mask)
-            x_adv = moved if self.tau is None else _where(look + 1 - kappa <= self.tau, moved, x_adv)
-        return x_adv, kappa
+            logits, grad = input_gradient(model, x_adv, samples.labels, LOSSES[self.loss], samples.clean_logits)
+            kappa = kappa + (logits.argmax(dim=1) == samples.labels)
+            step = samples.eps_step * self.norm.direction(_masked(grad, samples.mask), x_adv, self.box)
+            moved = self._move(samples, x_adv, step)
+            if self.tau is None:
+                x_adv = moved
+                continue
+            goes_on = look + 1 - kappa <= self.tau
+            x_adv = _where(goes_on, moved, x_adv)
+            if self.compact and not goes_on.all():
+                finished.put(x_adv, kappa)
+                finished.leave(goes_on)
+                samples, x_adv, kappa = samples.where(goes_on), x_adv[goes_on], kappa[goes_on]
+                if len(kappa) == 0:
+                    break
+        return finished.put(x_adv, kappa)
 
     def _start(self, x: Tensor, eps: Tensor) -> Tensor:
         """Return the first perturbation: none, uniform in the ball, or TRADES' small noise where KL would not move."""
@@ -94,14 +100,15 @@ class PGD:
         span = self.box.upper - self.box.lower
         return KL_START_STD * torch.where(torch.isfinite(span), span, 1.0)
 
-    def _move(self, x: Tensor, x_adv: Tensor, step: Tensor, eps: Tensor, mask: Tensor | None) -> Tensor:
+    def _move(self, samples: Samples, x_adv: Tensor, step: Tensor) -> Tensor:
         """Take the step, then return to the box and to the ball around x.
 
         The projection only shrinks the perturbation, feature by feature, so a point in the box stays in it but for
         rounding, which the last clip takes care of.
         """
         clip = self.box.clip if self.box is not None else _identity
-        return clip(x + self.norm.project(clip(x_adv + _masked(step, mask)) - x, eps))
+        x, moved = samples.x, clip(x_adv + _masked(step, samples.mask))
+        return clip(x + self.norm.project(moved - x, samples.eps))
 
 
 def input_gradient(

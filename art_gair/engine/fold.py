@@ -23,9 +23,9 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 class Fold:
     """A layer and the BatchNorm behind it, and the layer of the folded copy that does what both do."""
 
-    layer: nn.Module
-    norm: nn.Module
-    folded: nn.Module
+    layer: Any
+    norm: Any
+    folded: Any
 
     def refresh(self) -> None:
         """Fold again: weight * s and (bias - mean) * s + shift, where s = scale / sqrt(var + eps), a channel each."""
@@ -54,26 +54,40 @@ class FoldedModule:
         self.source = source
         shadow = copy.deepcopy(source).requires_grad_(False)
         self.module = fx.GraphModule(shadow, fx.Tracer().trace(shadow))
-        ShapeProp(self.module).propagate(x.clone())  # type: ignore[no-untyped-call]
+        ShapeProp(self.module).propagate(x.clone())
         self.folds = [_fold(source, self.module, *pair) for pair in _pairs(self.module)]
         self.module.delete_all_unused_submodules()
         self.module.recompile()
         folded = {id(p) for fold in self.folds for p in fold.folded.parameters()}
         self.parameters = [n for n, p in self.module.named_parameters() if id(p) not in folded]
         self.buffers = [n for n, _ in self.module.named_buffers()]
+        self.sizes = [storage.nbytes() for storage in self._storages()]
         self.refresh()
+
+    def release(self) -> None:
+        """Give the memory of the weights back until the next refresh: the update has need of it."""
+        for storage in self._storages():
+            storage.resize_(0)
+
+    def _storages(self) -> list[torch.UntypedStorage]:
+        return [t.untyped_storage() for t in (*self.module.parameters(), *self.module.buffers())]
 
     def run_as(self, form: Form) -> None:
         """Keep the weights of convolutions and linear layers as this form runs them, so that no run converts them."""
+        self.refresh()
         self.module.to(memory_format=form.memory_format)  # type: ignore[call-overload]
         for layer in self.module.modules():
             if type(layer) in LAYERS:
                 layer.to(form.dtype)
+        self.sizes = [storage.nbytes() for storage in self._storages()]
         self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the module's values as they are now."""
+        for storage, size in zip(self._storages(), self.sizes, strict=True):
+            if storage.nbytes() != size:
+                storage.resize_(size)
         for name in self.parameters:
             self.module.get_parameter(name).copy_(self.source.get_parameter(name))
         for name in self.buffers:
@@ -89,8 +103,11 @@ def _pairs(graph_module: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     times = Counter(id(module) for module in calls.values())
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
 
+    weights = Counter(id(p) for module in set(modules.values()) for p in module._parameters.values())
+
     def once(node: fx.Node) -> bool:
-        return times[id(calls[node])] == 1 and str(node.target) not in read
+        own = [id(p) for p in calls[node]._parameters.values() if p is not None]
+        return times[id(calls[node])] == 1 and str(node.target) not in read and all(weights[p] == 1 for p in own)
 
     def foldable(layer: Any, norm: fx.Node) -> bool:
         return (
@@ -109,13 +126,10 @@ def _pairs(graph_module: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
 
 
 def _fold(source: nn.Module, graph_module: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> Fold:
-    """Let the layer's call do the work of both, with a weight and a bias of its own."""
-    folded = copy.copy(graph_module.get_submodule(str(layer.target)))
-    folded._parameters = {
-        "weight": nn.Parameter(torch.empty_like(folded.weight), requires_grad=False),
-        "bias": nn.Parameter(folded.weight.new_empty(len(folded.weight)), requires_grad=False),
-    }
-    graph_module.set_submodule(str(layer.target), folded)
+    """Let the layer's call do the work of both."""
+    folded: Any = graph_module.get_submodule(str(layer.target))
+    if folded.bias is None:
+        folded.bias = nn.Parameter(folded.weight.new_empty(len(folded.weight)), requires_grad=False)
     norm.replace_all_uses_with(layer)
     graph_module.graph.erase_node(norm)
     return Fold(source.get_submodule(str(layer.target)), source.get_submodule(str(norm.target)), folded)

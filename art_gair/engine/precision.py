@@ -23,6 +23,6 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16; without them it is computed, slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -48,6 +48,9 @@ class AsItIs:
     def refresh(self) -> None:
         """Do nothing: these are the model's own values."""
 
+    def release(self) -> None:
+        """Do nothing: they are needed."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -68,8 +71,8 @@ class FastClassifier(TensorClassifier):
     gradients and optimizer state in float32.
 
     A view is taken only if it gives the model's own logits and input gradients on the first samples that come, looked
-    at anew in each epoch. What cannot be traced, has hooks, or comes out different is run as it stands, and the log says so
-    once.
+    at anew in each epoch. What cannot be traced, has hooks, or comes out different is run as it stands, and the log
+    says so once.
 
     :param classifier: and `used_by`: as for `TensorClassifier`.
     :param precision: "fp32", "bf16" or "auto", which is bf16 on a device with instructions for it.
@@ -98,7 +101,10 @@ class FastClassifier(TensorClassifier):
         """Yield the view's logits, with the model's weights as they are now; the model itself is in eval mode."""
         with self.evaluating():
             view = self._up_to_date(x[:PROBE])
-            yield lambda z: self._logits(z, view.run, view.form)
+            try:
+                yield lambda z: self._logits(z, view.run, view.form)
+            finally:
+                view.stand_in.release()
 
     def training_logits(self, x: Tensor, labels: Tensor) -> Tensor:
         """Logits as `classifier.fit` computes them, in the update's form; see `TensorClassifier`."""
@@ -182,8 +188,9 @@ class FastClassifier(TensorClassifier):
         for form in [*self._forms(), PLAIN]:
             try:
                 with _generator_restored(self.device), torch.enable_grad():
-                    copied = copy.deepcopy(self.module).train()
-                    self._logits(torch.cat([probe, probe]), copied, form).sum().backward()
+                    copied = copy.deepcopy(self.module).train().requires_grad_(False)
+                    x = torch.cat([probe, probe]).detach().requires_grad_(True)  # BatchNorm asks for more than one
+                    torch.autograd.grad(self._logits(x, copied, form).sum(), x)
             except Exception as error:
                 objections.append(f"in {_words(form)} it fails: {_line(error)}")
                 continue

@@ -11,9 +11,14 @@ from torch import Tensor
 
 from art_gair.classifier import TensorClassifier
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, bool]
+"""x as it came, labels int64 (n,), and whether there are missing ones among them."""
+
 Epoch = Callable[[], Iterable[Batch]]
-"""Called once an epoch; yields checked batches on the host: x as it came, labels int64 (n,)."""
+"""Called once an epoch; yields checked batches, on the host or on the device."""
+
+RESIDENT_SHARE = 0.5
+"""How much of a GPU's free memory data may take for good."""
 
 
 def epochs_of_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: int, *, unlabelled: bool) -> Epoch:
@@ -23,12 +28,23 @@ def epochs_of_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: i
     """
     inputs = classifier.inputs(x)
     labels = classifier.labels(y, len(inputs), unlabelled=unlabelled)
+    some_missing = unlabelled and bool((labels < 0).any())
+    if not some_missing and _fits(inputs, classifier.device):
+        inputs, labels = inputs.to(classifier.device), labels.to(classifier.device)
 
     def epoch() -> Iterator[Batch]:
-        for rows in torch.randperm(len(inputs)).split(batch_size):
-            yield inputs[rows], labels[rows]
+        for rows in torch.randperm(len(inputs), device=labels.device).split(batch_size):
+            own = labels[rows]
+            yield inputs[rows], own, some_missing and bool((own < 0).any())
 
     return epoch
+
+
+def _fits(inputs: Tensor, device: torch.device) -> bool:
+    """Whether the data may lie on the device for good: always on the CPU, where they are, else if there is room."""
+    if device.type != "cuda":
+        return device.type == inputs.device.type
+    return inputs.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def epochs_of_generator(classifier: TensorClassifier, generator: Any, *, unlabelled: bool) -> Epoch:
@@ -45,7 +61,8 @@ def epochs_of_generator(classifier: TensorClassifier, generator: Any, *, unlabel
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise ValueError(f"generator yielded {_outline(batch)}; expected a pair (x, y).")
             x = classifier.inputs(batch[0], "generator's x")
-            yield x, classifier.labels(batch[1], len(x), "generator's y", unlabelled=unlabelled)
+            labels = classifier.labels(batch[1], len(x), "generator's y", unlabelled=unlabelled)
+            yield x, labels, unlabelled and bool((labels < 0).any())
 
     return epoch
 
@@ -60,12 +77,24 @@ def merge_singles(batches: Iterable[Batch]) -> Iterator[Batch]:
         if held is None:
             held = batch
         elif (len(batch[0]) == 1) != (len(held[0]) == 1):
-            held = (torch.cat([held[0], batch[0]]), torch.cat([held[1], batch[1]]))
+            held = (torch.cat([held[0], batch[0]]), torch.cat([held[1], batch[1]]), held[2] or batch[2])
         else:
             yield held
             held = batch
     if held is not None:
         yield held
+
+
+def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Bring batches to the device, x as float32; to a GPU through pinned memory, one ahead of their use."""
+    ahead: list[Batch] = []
+    for x, labels, some_missing in batches:
+        if device.type == "cuda" and x.is_cpu:
+            x, labels = x.pin_memory(), labels.pin_memory()
+        ahead.append((x.to(device, non_blocking=True).float(), labels.to(device, non_blocking=True), some_missing))
+        if device.type != "cuda" or len(ahead) > 1:
+            yield ahead.pop(0)
+    yield from ahead
 
 
 def _passes(generator: Any) -> Callable[[], Iterable[Any]]:

@@ -17,11 +17,12 @@ MEAN_TOLERANCE = 1e-3
 class FiniteGuard:
     """Gates the optimizer's step on a flag that lives on the device.
 
-    Before a step it keeps a copy of the model's parameters and buffers; after one whose loss or gradients are not
-    finite, or that leaves a parameter or buffer not finite, it puts them back. Gradients that are not finite reach the
-    optimizer as zero, so that its momentum takes in no NaN. From the first such step on, every later one is undone too.
-    `require_finite` reads the flag, which waits for the device: each time on a CPU, where waiting costs nothing, once
-    in a while on a GPU.
+    It keeps a copy of the model's buffers before the forward, and of its parameters, which nothing else may change, for
+    the length of the optimizer's step, when the batch's activations no longer take memory. After a step whose loss or
+    gradients are not finite, or that leaves a parameter or buffer not finite, it puts them back. Gradients that are not
+    finite reach the optimizer as zero, so that its momentum takes in no NaN. From the first such step on, every later
+    one is undone too. `require_finite` reads the flag, which waits for the device: each time on a CPU, where waiting
+    costs nothing, once in a while on a GPU.
 
     :param classifier: whose model to guard.
     """
@@ -30,10 +31,10 @@ class FiniteGuard:
     """Steps between two looks at the flag on a device that runs ahead of the host."""
 
     def __init__(self, classifier: TensorClassifier) -> None:
-        self.state = classifier.state
-        self.kept = [t.clone() for t in self.state()]
+        self.module = classifier.module
+        self.kept = [b.clone() for b in self.module.buffers()]
         # A mask of -inf, as attention layers keep one in a buffer, is no divergence.
-        self.watched = [bool(torch.isfinite(t).all()) for t in self.kept]
+        self.watched = [bool(torch.isfinite(t).all()) for t in classifier.state()]
         device = classifier.device
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.sound_weights = torch.ones((), dtype=torch.bool, device=device)
@@ -47,15 +48,15 @@ class FiniteGuard:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep the model's state as it stands, before the forward in train mode moves BatchNorm's buffers.
+        """Keep the buffers as they stand, before the forward in train mode moves BatchNorm's.
 
-        An exception on the way, an interrupt too, puts it back.
+        An exception on the way, an interrupt too, puts them back.
         """
-        assign(self.kept, self.state())
+        assign(self.kept, self.module.buffers())
         try:
             yield
         except BaseException:
-            assign(self.state(), self.kept)
+            assign(list(self.module.buffers()), self.kept)
             raise
 
     @torch.no_grad()
@@ -72,10 +73,16 @@ class FiniteGuard:
         self.finite &= _all_finite([loss.detach(), *grads]) & self.sound_weights
         for grad in grads:
             grad.copy_(torch.where(self.finite, grad, 0.0))
-        optimizer.step()
-        state = self.state()
+        parameters = list(self.module.parameters())
+        before = [p.clone() for p in parameters]
+        try:
+            optimizer.step()
+        except BaseException:
+            assign(parameters, before)
+            raise
+        state = [*parameters, *self.module.buffers()]
         self.finite &= _all_finite([t for t, watched in zip(state, self.watched, strict=True) if watched])
-        assign(state, (torch.where(self.finite, *pair) for pair in zip(state, self.kept, strict=True)))
+        assign(state, (torch.where(self.finite, *pair) for pair in zip(state, [*before, *self.kept], strict=True)))
         self.finite_steps += self.finite
         self.steps += 1
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import trange
 
 from art_gair.plugins.base import Plugin
-from art_gair.training.data import Epoch, merge_singles
+from art_gair.training.data import Epoch, merge_singles, on_device
 from art_gair.training.history import EpochMeter, EpochRecord
 from art_gair.training.step import TrainingStep
 
@@ -46,9 +46,8 @@ def train(
         step.guard.begin_epoch()
         for plugin in step.plugins:
             plugin.begin_epoch(epoch)
-        for x, labels in merge_singles(batches()):
-            unlabelled = step.objective.unlabelled and bool((labels < 0).any())
-            step(x.to(device, torch.float32), labels.to(device), meter, unlabelled=unlabelled)
+        for x, labels, some_missing in on_device(merge_singles(batches()), device):
+            step(x, labels, meter, unlabelled=some_missing)
             step.guard.require_finite(epoch, lr)
         step.guard.require_finite(epoch, lr, now=True)
         if meter.batches == 0:

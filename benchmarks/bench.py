@@ -1,0 +1,150 @@
+"""Side by side: ART's trainers and ours, on the same model, data, K and batch, in one process.
+
+    python benchmarks/bench.py [--models mlp small_cnn] [--batches 32 128] [--precisions fp32 bf16] [--repeats 5]
+                               [--device auto] [--out benchmarks/results]
+
+Every round calls each contender once, each second round in the opposite order; a cell is the median over the rounds
+after one round to warm up. A call is one whole `fit` of a few batches, its own start included. Peak memory is measured
+in a process of its own for each contender. Cells measured earlier stay in results.json, so that the table may be filled
+in several runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from contenders import CONTENDERS, MODELS, Work
+from write import write
+
+from art_gair.engine.precision import computes_bf16, dtype_of
+
+PEAK_SIZE = 64
+
+
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Wall time of one call; a GPU is waited for."""
+    began = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def peak_rates(precision: str, device: str) -> dict[str, float]:
+    """Operations a second of a large 3x3 convolution, channels-last, and of a large matrix product: best of 5."""
+    dtype, size = dtype_of(precision, torch.device(device)), 2048 if device == "cpu" else 8192
+    channels, side = 256, 32
+    image = torch.rand(PEAK_SIZE, channels, side, side, device=device, dtype=dtype)
+    image = image.contiguous(memory_format=torch.channels_last)
+    kernel = torch.rand(channels, channels, 3, 3, device=device, dtype=dtype)
+    square = torch.rand(size, size, device=device, dtype=dtype)
+    work = {
+        "convolution": (lambda: torch.conv2d(image, kernel, padding=1), 2 * PEAK_SIZE * (3 * channels * side) ** 2),
+        "matrix product": (lambda: square @ square, 2 * size**3),
+    }
+    return {name: flops / min(seconds(call, device) for _ in range(5)) for name, (call, flops) in work.items()}
+
+
+def timed(work: Work, names: list[str], repeats: int) -> dict[str, list[float]]:
+    """Seconds a step of each contender, one figure a round."""
+    calls = {name: CONTENDERS[name](work) for name in names}
+    rounds: dict[str, list[float]] = {name: [] for name in names}
+    for i in range(repeats + 1):
+        for name in names if i % 2 else names[::-1]:
+            taken = seconds(calls[name], work.device) / work.steps
+            if i > 0:
+                rounds[name].append(taken)
+    return rounds
+
+
+def memory(work: Work, names: list[str]) -> dict[str, float]:
+    """Peak memory, MiB, that each contender adds to that of a process which holds the model and the data."""
+    peaks = {}
+    for name in names:
+        command = [sys.executable, __file__, "--memory-of", name, json.dumps(asdict(work))]
+        came = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        peaks[name] = float(came.strip().splitlines()[-1])
+    return peaks
+
+
+def print_memory(name: str, work: Work) -> None:
+    """Run one contender twice and print the peak it adds, MiB."""
+    call = CONTENDERS[name](work)
+    if work.device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is held now
+        before = resident_peak()
+    for _ in range(2):
+        call()
+    print(((torch.cuda.max_memory_allocated() if work.device == "cuda" else resident_peak()) - before) / 2**20)
+
+
+def resident_peak() -> int:
+    """Largest resident memory of this process so far, bytes; getrusage would count that of its parent."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Say what the figures come from."""
+    cpu = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"{cpu}, {torch.get_num_threads()} threads",
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure the cells that are asked for, and write the table and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["mlp", "small_cnn", "resnet18", "wrn16_4"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[32, 128])
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--compile", action="store_true", help="our attacks through torch.compile")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--memory-of", nargs=2, metavar=("CONTENDER", "WORK"), help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    logging.disable(logging.WARNING)
+    if args.memory_of:
+        print_memory(args.memory_of[0], Work(**json.loads(args.memory_of[1])))
+        return
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    args.out.mkdir(parents=True, exist_ok=True)
+    store = args.out / "results.json"
+    cells: list[dict[str, Any]] = json.loads(store.read_text()) if store.exists() else []
+    for precision in args.precisions:
+        if precision == "bf16" and not computes_bf16(torch.device(device)):
+            print("bf16: not measured, this machine has no instructions for it")
+            continue
+        for work in (Work(m, b, precision, device, compile=args.compile) for m in args.models for b in args.batches):
+            cell: dict[str, Any] = {"work": asdict(work), "steps": work.steps, "flops": work.step_flops()}
+            cell |= {"environment": environment(device), "peak": peak_rates(precision, device)}
+            cell |= {"seconds": timed(work, args.contenders, args.repeats)}
+            cell |= {"memory": memory(work, args.contenders)}
+            cells = [*(c for c in cells if c["work"] != cell["work"]), cell]
+            store.write_text(json.dumps(cells, indent=1))
+            print(work, {name: round(statistics.median(s), 4) for name, s in cell["seconds"].items()}, flush=True)
+    write(cells, args.out)
+
+
+if __name__ == "__main__":
+    main()
