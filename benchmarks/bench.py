@@ -31,6 +31,7 @@ from write import write
 from art_gair.engine.precision import computes_bf16, dtype_of
 
 PEAK_SIZE = 64
+MEMORY_OF = ("ART AT", "GAIRAT")
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
             cell: dict[str, Any] = {"work": asdict(work), "steps": work.steps, "flops": work.step_flops()}
             cell |= {"environment": environment(device), "peak": peak_rates(precision, device)}
             cell |= {"seconds": timed(work, args.contenders, args.repeats)}
-            cell |= {"memory": memory(work, args.contenders)}
+            cell |= {"memory": memory(work, [name for name in MEMORY_OF if name in args.contenders])}
             cells = [*(c for c in cells if c["work"] != cell["work"]), cell]
             store.write_text(json.dumps(cells, indent=1))
             print(work, {name: round(statistics.median(s), 4) for name, s in cell["seconds"].items()}, flush=True)

@@ -59,8 +59,10 @@ class FoldedModule:
         self.module.delete_all_unused_submodules()
         self.module.recompile()
         folded = {id(p) for fold in self.folds for p in fold.folded.parameters()}
-        self.parameters = [n for n, p in self.module.named_parameters() if id(p) not in folded]
-        self.buffers = [n for n, _ in self.module.named_buffers()]
+        own = {n for named in (source.named_parameters, source.named_buffers) for n, _ in named(remove_duplicate=False)}
+        # What is not the source's own are constants of its forward, which tracing has kept.
+        self.parameters = [n for n, p in self.module.named_parameters() if n in own and id(p) not in folded]
+        self.buffers = [n for n, _ in self.module.named_buffers() if n in own]
         self.sizes = [storage.nbytes() for storage in self._storages()]
         self.refresh()
 
@@ -70,7 +72,9 @@ class FoldedModule:
             storage.resize_(0)
 
     def _storages(self) -> list[torch.UntypedStorage]:
-        return [t.untyped_storage() for t in (*self.module.parameters(), *self.module.buffers())]
+        weights = [self.module.get_parameter(name) for name in self.parameters]
+        weights += [p for fold in self.folds for p in fold.folded.parameters()]
+        return [weight.untyped_storage() for weight in weights]
 
     def run_as(self, form: Form) -> None:
         """Keep the weights of convolutions and linear layers as this form runs them, so that no run converts them."""

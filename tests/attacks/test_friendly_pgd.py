@@ -98,6 +98,58 @@ def test_each_example_stays_with_its_own_row_and_label() -> None:
     assert (classifier.predict(x_adv[stopped]).argmax(axis=1) != y[stopped]).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    norm=st.sampled_from([math.inf, 2.0, 1.0]),
+    loss=st.sampled_from(["ce", "margin", "kl"]),
+    tau=st.integers(0, 3),
+    own_eps=st.booleans(),
+    masked=st.booleans(),
+)
+def test_leaving_the_computation_changes_nothing(
+    seed: int, norm: float, loss: str, tau: int, own_eps: bool, masked: bool
+) -> None:
+    """Each row has the result it has when stopped samples stay, whatever belongs to it alone."""
+    torch.manual_seed(seed)
+    model, n = mlp((6,), 3).double(), 12
+    x = torch.rand(n, 6, dtype=torch.float64)
+    labels = model(x).argmax(dim=1)
+    eps = torch.rand(n, 1, dtype=torch.float64) + 0.1 if own_eps else torch.tensor(0.4, dtype=torch.float64)
+    mask = torch.rand(n, 6) < 0.7 if masked else None
+    results, seen = [], []
+    for compact in (False, True):
+        pgd = PGD(NORMS[norm], loss, 6, 2, None, tau=tau, compact=compact)
+        sizes: list[int] = []
+
+        def counted(z: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(len(z))
+            out: torch.Tensor = model(z)
+            return out
+
+        torch.manual_seed(seed)
+        results.append(pgd(counted, x, labels, eps, eps / 3, mask))
+        seen.append(sum(sizes))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-9, atol=1e-9)
+    assert (results[0][1] == results[1][1]).all()
+    assert seen[1] <= seen[0]
+
+
+def test_stopped_samples_are_not_computed() -> None:
+    classifier, x, y = data()
+    sizes: list[int] = []
+    view = TensorClassifier(classifier)
+    pgd = FriendlyPGD(classifier, **SETTINGS)._pgd(view)
+
+    def counted(z: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(z))
+        return view.logits(z)
+
+    _, kappa = pgd(counted, torch.from_numpy(x), torch.from_numpy(y), torch.tensor(0.2), torch.tensor(0.03))
+    assert sizes == [int((kappa >= look).sum()) for look in range(8)]
+    assert sizes[-1] < sizes[0]
+
+
 def test_friendly_examples_lie_nearer_than_pgds() -> None:
     classifier, x, y = data()
     near = np.abs(FriendlyPGD(classifier, tau=0, **SETTINGS).generate(x, y) - x).mean()

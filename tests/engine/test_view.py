@@ -1,0 +1,250 @@
+"""The fast view as attacks and trainings meet it: invisible, whatever the model."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
+from art_gair.classifier import Form, TensorClassifier
+from art_gair.engine import FastClassifier, FoldedModule
+from art_gair.engine.view import AsItIs
+from art_gair.logits import best_other, of_label
+from tests.engine.zoo import CLASSES, SHAPE, ZOO, lived_in
+from tests.models import as_it_is, classifier_of, digits, digits_classifier, trainer_of
+
+
+def classifier(name: str, **kwargs: Any) -> Any:
+    torch.manual_seed(0)
+    return classifier_of(lived_in(ZOO[name][0]()), SHAPE, CLASSES, **kwargs)
+
+
+def images(n: int = 24) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    return rng.random((n, *SHAPE), dtype=np.float32), rng.integers(CLASSES, size=n)
+
+
+def probe() -> Tensor:
+    return torch.from_numpy(images()[0])
+
+
+def attacked(view: TensorClassifier, x: Tensor) -> tuple[Tensor, Tensor]:
+    with view.attacked(x) as logits_of:
+        torch.manual_seed(3)
+        z = x.clone().requires_grad_(True)
+        logits = logits_of(z)
+        (gradient,) = torch.autograd.grad(logits[:, 0].sum(), z)
+    return logits.detach(), gradient
+
+
+def chosen(view: FastClassifier) -> tuple[type, torch.memory_format]:
+    assert view.view is not None
+    return type(view.view.stand_in), view.view.form.memory_format
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_predictions_and_gradients_are_the_models(name: str) -> None:
+    model = classifier(name, preprocessing=(0.5, 0.25))
+    for ours, theirs in zip(
+        attacked(FastClassifier(model), probe()), attacked(TensorClassifier(model), probe()), strict=True
+    ):
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_takes_the_fastest_view_that_agrees(name: str) -> None:
+    view = FastClassifier(classifier(name))
+    attacked(view, probe())
+    stand_in = FoldedModule if ZOO[name][1] is not None else AsItIs
+    contiguous = name in ("views", "hook")
+    assert chosen(view) == (stand_in, torch.contiguous_format if contiguous else torch.channels_last)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ZOO)
+def test_every_network_trains(name: str, precision: str) -> None:
+    model, (x, y) = classifier(name, lr=1e-3), images(20)
+    attack = GeometryAwarePGD(model, max_iter=2)
+    before = [p.detach().clone() for p in model.model.parameters()]
+    trainer = AdversarialTrainerGAIRAT(model, attack, burn_in=0, precision=precision)
+    trainer.fit(x, y, batch_size=8, nb_epochs=2, validation_data=(x, y))
+    after = list(model.model.parameters())
+    assert any((a != b).any() for a, b in zip(after, before, strict=True))
+    assert all(p.dtype == torch.float32 and p.is_contiguous() for p in after)
+    assert all(p.grad is None or p.grad.dtype == torch.float32 for p in after)
+    state = model.optimizer.state.values()
+    assert all(v.dtype == torch.float32 for s in state for v in s.values() if isinstance(v, Tensor))
+
+
+def test_views_of_feature_maps_are_updated_in_the_contiguous_format() -> None:
+    view = FastClassifier(classifier("views"))
+    view.training_logits(probe(), torch.zeros(24, dtype=torch.int64))
+    assert view.update_form == Form()
+    view = FastClassifier(classifier("grouped"), precision="bf16")
+    assert view.training_logits(probe(), torch.zeros(24, dtype=torch.int64)).dtype == torch.float32
+    assert view.update_form == Form(torch.channels_last, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("control flow", r"ControlFlow is attacked without folding, in float32 and channels_last; it cannot be traced"),
+        (
+            "views",
+            r"Views is attacked in float32 and contiguous_format; in float32 and channels_last it fails: Runtime",
+        ),
+        ("noise", r"Noise is attacked without folding.* logits differ by"),
+        ("hook", r"it has hooks"),
+    ],
+)
+def test_a_fallback_is_logged_once(name: str, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    model, (x, y) = classifier(name), images()
+    with caplog.at_level(logging.WARNING, "art_gair.engine"):
+        for _ in range(3):
+            GeometryAwarePGD(model, max_iter=1).generate(x, y)
+    assert len(caplog.records) == 1
+    assert re.search(reason, caplog.text)
+
+
+def test_a_network_that_folds_is_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
+    trainer_of(digits_classifier()).fit(*digits(20), nb_epochs=1)
+    assert not caplog.records
+
+
+def test_a_wrong_fold_is_refused(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    refresh = FoldedModule.refresh
+
+    def wrong(self: FoldedModule) -> None:
+        refresh(self)
+        with torch.no_grad():
+            next(self.module.parameters()).mul_(1.01)
+
+    monkeypatch.setattr(FoldedModule, "refresh", wrong)
+    view = FastClassifier(classifier("grouped"))
+    attacked(view, probe())
+    assert chosen(view)[0] is AsItIs
+    assert "logits differ by" in caplog.text
+
+
+class Scaled(nn.Module):
+    """Logits times an attribute that is no tensor, which a trace freezes."""
+
+    scale = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = lived_in(ZOO["grouped"][0]())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x) * self.scale
+        return out
+
+
+def test_an_attribute_that_changes_is_seen_in_the_next_epoch() -> None:
+    model = Scaled()
+    view = FastClassifier(classifier_of(model, SHAPE, CLASSES))
+    before, _ = attacked(view, probe())
+    model.scale = 3.0
+    view.begin_epoch()
+    torch.testing.assert_close(attacked(view, probe())[0], 3 * before)
+    assert chosen(view)[0] is FoldedModule
+
+
+def test_a_model_that_is_rebuilt_is_traced_again() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, CLASSES))
+    view = FastClassifier(classifier_of(lived_in(model), SHAPE, CLASSES))
+    attacked(view, probe())
+    model[0], model[1], model[3] = nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Linear(72, CLASSES)
+    plain = TensorClassifier(view_of(model))
+    torch.testing.assert_close(attacked(view, probe())[0], attacked(plain, probe())[0])
+
+
+def view_of(model: nn.Module) -> Any:
+    return classifier_of(model, SHAPE, CLASSES)
+
+
+def test_weights_are_followed_batch_by_batch() -> None:
+    model = classifier("grouped")
+    fast, plain = FastClassifier(model), TensorClassifier(model)
+    for seed in range(3):
+        lived_in(model.model, seed)
+        torch.testing.assert_close(attacked(fast, probe())[0], attacked(plain, probe())[0], rtol=1e-4, atol=1e-5)
+
+
+def test_looking_draws_no_random_number_and_touches_nothing() -> None:
+    model = classifier("grouped")
+    model.model.train()
+    before = {k: v.clone() for k, v in model.model.state_dict().items()}
+    state = torch.get_rng_state()
+    view = FastClassifier(model)
+    with view.attacked(probe()):
+        pass
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(v, before[k]) for k, v in model.model.state_dict().items())
+    assert all(m.training for m in model.model.modules())
+    assert all(p.grad is None for p in model.model.parameters())
+
+
+@pytest.mark.parametrize(("norm", "eps"), [(np.inf, 0.2), (2, 0.8), (1, 3.0)])
+def test_kappa_through_the_view_is_the_models_but_for_ties(norm: float, eps: float) -> None:
+    """On a trained network. A sample may differ only if at some look its logits tie within rounding; few do."""
+    x, y = digits(600)
+    model = digits_classifier()
+    trainer_of(model, UniformWeighting()).fit(x, y, batch_size=64, nb_epochs=4)
+    attack = GeometryAwarePGD(model, norm=norm, eps=eps, eps_step=eps / 6, max_iter=10)
+    labels = torch.from_numpy(y)
+    kappas, ties = [], []
+    for view in (TensorClassifier(model), FastClassifier(model)):
+        torch.manual_seed(0)
+        pgd, margins = attack._pgd(view), []
+        with view.attacked(torch.from_numpy(x)) as logits_of:
+
+            def watched(z: Tensor) -> Tensor:
+                logits = logits_of(z)
+                margins.append((best_other(logits, labels)[0] - of_label(logits, labels)).detach().abs())  # noqa: B023
+                return logits
+
+            kappas.append(pgd(watched, torch.from_numpy(x), labels, *attack._radii(x.shape))[1])
+        ties.append(torch.stack(margins).amin(dim=0) < 1e-3)
+    differs = kappas[0] != kappas[1]
+    assert kappas[0].unique().numel() > 5
+    assert not (differs & ~ties[0]).any()
+    assert int(differs.sum()) <= 3
+
+
+def test_generate_with_kappa_is_that_of_the_plain_model() -> None:
+    x, y = digits(100)
+    model = digits_classifier()
+    lived_in(model.model)
+    results = []
+    for hooked in (False, True):
+        torch.manual_seed(0)
+        results.append(GeometryAwarePGD(as_it_is(model) if hooked else model, eps=0.1, max_iter=5).generate(x, y))
+    assert (np.abs(results[0] - results[1]) > 1e-4).mean() < 0.01
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of torch's own parts
+def test_a_compiled_view_gives_the_same() -> None:
+    model = classifier("grouped")
+    fast, plain = FastClassifier(model, compiled=True), TensorClassifier(model)
+    for ours, theirs in zip(attacked(fast, probe()), attacked(plain, probe()), strict=True):
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"precision": "fp16"}, ValueError, r"precision is 'fp16'; expected one of 'fp32', 'bf16', 'auto'"),
+        ({"precision": None}, ValueError, r"precision is None; expected one of"),
+        ({"compile": 1}, TypeError, r"compile is 1; expected True or False"),
+    ],
+)
+def test_a_bad_setting_is_named(settings: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        AdversarialTrainerGAIRAT(digits_classifier(), **settings)
