@@ -91,6 +91,7 @@ class FastClassifier(TensorClassifier):
         self.view: View | None = None
         self.trusted = False
         self.update_tried = False
+        self.users = 0
 
     def begin_epoch(self) -> None:
         """Hold the view against the model again at the next batch: attributes of the model may have changed since."""
@@ -101,10 +102,13 @@ class FastClassifier(TensorClassifier):
         """Yield the view's logits, with the model's weights as they are now; the model itself is in eval mode."""
         with self.evaluating():
             view = self._up_to_date(x[:PROBE])
+            self.users += 1
             try:
                 yield lambda z: self._logits(z, view.run, view.form)
             finally:
-                view.stand_in.release()
+                self.users -= 1
+                if self.users == 0:
+                    view.stand_in.release()
 
     def training_logits(self, x: Tensor, labels: Tensor) -> Tensor:
         """Logits as `classifier.fit` computes them, in the update's form; see `TensorClassifier`."""
