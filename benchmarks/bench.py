@@ -5,8 +5,8 @@
 
 Every round calls each contender once, each second round in the opposite order; a cell is the median over the rounds
 after one round to warm up. A call is one whole `fit` of a few batches, its own start included. Peak memory is measured
-in a process of its own for each contender. Cells measured earlier stay in results.json, so that the table may be filled
-in several runs.
+in a process of its own for each contender. What was measured earlier stays in results.json, so that the table may be
+filled in several runs; contenders that are to be compared belong in one.
 """
 
 from __future__ import annotations
@@ -141,6 +141,9 @@ def main(argv: list[str] | None = None) -> None:
             cell |= {"environment": environment(device), "peak": peak_rates(precision, device)}
             cell |= {"seconds": timed(work, args.contenders, args.repeats)}
             cell |= {"memory": memory(work, [name for name in MEMORY_OF if name in args.contenders])}
+            earlier = next((c for c in cells if c["work"] == cell["work"]), None)
+            if earlier is not None and earlier["environment"] == cell["environment"]:
+                cell |= {key: earlier[key] | cell[key] for key in ("seconds", "memory")}
             cells = [*(c for c in cells if c["work"] != cell["work"]), cell]
             store.write_text(json.dumps(cells, indent=1))
             print(work, {name: round(statistics.median(s), 4) for name, s in cell["seconds"].items()}, flush=True)

@@ -41,7 +41,7 @@ def tabular_mlp() -> nn.Module:
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "mlp": (tabular_mlp, (FEATURES,), 20),
-    "small_cnn": (SmallCNN, (3, 32, 32), 1),
+    "small_cnn": (SmallCNN, (3, 32, 32), 4),
     "resnet18": (ResNet18, (3, 32, 32), 1),
     "wrn16_4": (lambda: wide_resnet(blocks=2, widen=4), (3, 32, 32), 1),
     "wrn28_10": (lambda: wide_resnet(blocks=4, widen=10), (3, 32, 32), 1),
