@@ -12,9 +12,8 @@ from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
 from torch.optim.lr_scheduler import LRScheduler
 
-from art_gair.attacks.art_attack import ArtAttack
 from art_gair.attacks.default import default_attack
-from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD, Perturb
+from art_gair.attacks.geometry_aware_pgd import Perturb
 from art_gair.checks import require_int
 from art_gair.classifier import TensorClassifier
 from art_gair.engine.view import FastClassifier
@@ -25,10 +24,18 @@ from art_gair.plugins.base import Plugin
 from art_gair.training.data import Epoch, epochs_of_arrays, epochs_of_generator
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochRecord
-from art_gair.training.loop import Validation, train
-from art_gair.training.parts import BurnIn, burn_in_of, check_burn_in, check_optimizer, check_parts, check_schedules
+from art_gair.training.loop import train
+from art_gair.training.parts import (
+    BurnIn,
+    burn_in_of,
+    check_burn_in,
+    check_optimizer,
+    check_parts,
+    check_schedules,
+    inner_of,
+)
 from art_gair.training.step import TrainingStep
-from art_gair.training.validation import accuracy_of
+from art_gair.training.validation import Validator, validator_of
 from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
 from art_gair.weighting.uniform import UniformWeighting
@@ -97,9 +104,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         check_parts(classifier, attack, self.weighting, self.objective, self.plugins)
         super().__init__(classifier, attacks=attack, ratio=1.0)
         self.attack = attack
-        _inner(attack).on_batches(view)  # refuses radii for each sample of an array
+        inner_of(attack).on_batches(view)  # refuses radii for each sample of an array
         self.burn_in = check_burn_in(BURN_IN_SHARE if burn_in is None else burn_in)
         self.history: list[EpochRecord] = []
+        self.best_epoch: int | None = None
 
     def fit(
         self,
@@ -109,25 +117,38 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         batch_size: int = 128,
         nb_epochs: int = 20,
         scheduler: LRScheduler | None = None,
+        *,
+        validation_attack: EvasionAttack | Sequence[EvasionAttack] | None = None,
+        keep_best: bool = False,
         **kwargs: Any,
     ) -> None:
         """Train on arrays, shuffled anew in each epoch.
 
         :param x: samples (n, *input_shape) inside clip_values; float32 in the computation, as in ART.
         :param y: classes, indices (n,) or one-hot (n, nb_classes).
-        :param validation_data: (x, y) for clean and robust accuracy after each epoch; robust is the training attack.
+        :param validation_data: (x, y) for clean and robust accuracy after each epoch.
         :param batch_size: samples a step.
         :param nb_epochs: epochs to train.
         :param scheduler: a torch scheduler of the classifier's optimizer, stepped after each epoch; ReduceLROnPlateau
             gets the epoch's loss in mode "min", validation's robust accuracy in mode "max".
+        :param validation_attack: an untargeted ART evasion attack on the same classifier, or a list of them, of one
+            strength in all epochs. A validation sample counts as robust if it is classified rightly as it is and under
+            each of them. None: if it is under the training attack. Put a margin attack among them, since under PGD with
+            the cross entropy GAIRAT can gain by masking gradients: `[attack, attack.with_loss("margin")]`.
+        :param keep_best: leave the classifier with the weights and buffers of the epoch of the highest robust accuracy
+            on validation_data, of equals the one of the higher clean accuracy, then the earlier, as validation saw them
+            (EMA's average, say); `best_epoch` is its number, else None. Select on data set aside for it, never on test
+            data. The optimizer stays as the last epoch left it; a training that stops by an exception keeps its last
+            weights. Takes the memory of one more copy of the model.
         :raises TypeError, ValueError: if an argument is unusable, by its name, before any training.
         :raises FloatingPointError: if the loss turns non-finite; the model keeps its last finite weights.
         """
-        _refuse(kwargs, "fit", "x, y, validation_data, batch_size, nb_epochs, scheduler")
+        _refuse(kwargs, "fit", "x, y, validation_data, batch_size, nb_epochs, scheduler, validation_attack, keep_best")
         view = self._view()
         batch_size = require_int(batch_size, "batch_size", at_least=1)
         batches = epochs_of_arrays(view, x, y, batch_size, unlabelled=self.objective.unlabelled)
-        self._train(view, batches, nb_epochs, validation_data, scheduler)
+        validator = validator_of(view, self.classifier, self.attack, validation_data, validation_attack, keep_best)
+        self._train(view, batches, nb_epochs, validator, scheduler)
 
     def fit_generator(
         self,
@@ -135,6 +156,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         nb_epochs: int = 20,
         validation_data: tuple[Any, Any] | None = None,
         scheduler: LRScheduler | None = None,
+        *,
+        validation_attack: EvasionAttack | Sequence[EvasionAttack] | None = None,
+        keep_best: bool = False,
         **kwargs: Any,
     ) -> None:
         """Train on batches as a generator yields them; everything else as in `fit`.
@@ -143,10 +167,12 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             afresh in each epoch. An ART generator that is no iterable gives ceil(size / batch_size) batches an epoch.
             Batches are checked where they lie; for those that lie on a GPU already this waits for it.
         """
-        _refuse(kwargs, "fit_generator", "generator, nb_epochs, validation_data, scheduler")
+        allowed = "generator, nb_epochs, validation_data, scheduler, validation_attack, keep_best"
+        _refuse(kwargs, "fit_generator", allowed)
         view = self._view()
         batches = epochs_of_generator(view, generator, unlabelled=self.objective.unlabelled)
-        self._train(view, batches, nb_epochs, validation_data, scheduler)
+        validator = validator_of(view, self.classifier, self.attack, validation_data, validation_attack, keep_best)
+        self._train(view, batches, nb_epochs, validator, scheduler)
 
     def _view(self) -> FastClassifier:
         """Return the classifier as tensors see it now; the parts may have been set since, and are looked at again."""
@@ -158,14 +184,13 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         view: TensorClassifier,
         batches: Epoch,
         nb_epochs: int,
-        validation_data: tuple[Any, Any] | None,
+        validator: Validator | None,
         scheduler: LRScheduler | None,
     ) -> None:
         nb_epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        inner, optimizer = _inner(self.attack), self.classifier.optimizer
+        inner, optimizer = inner_of(self.attack), self.classifier.optimizer
         in_burn_in = burn_in_of(self.burn_in, nb_epochs)
-        check_schedules(nb_epochs, inner, self.weighting, scheduler, optimizer, validation_data is not None)
-        validation = self._validation(view, validation_data)
+        check_schedules(nb_epochs, inner, self.weighting, scheduler, optimizer, validator is not None)
         loss = per_sample(self.classifier.loss, view.nb_classes, view.device)
         guard = FiniteGuard(view)
 
@@ -188,40 +213,35 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             )
 
         logger.info("Performing adversarial training with GAIRAT: %s", self)
-        self.history = []
+        self.history, self.best_epoch = [], None
         for plugin in self.plugins:
             plugin.start(view, optimizer)
         try:
             with torch.enable_grad():
-                train(step_of, batches, nb_epochs, scheduler, validation, self.history)
+                train(step_of, batches, nb_epochs, scheduler, validator, self.history)
             for plugin in self.plugins:
                 plugin.finish()
+            self._keep_best(validator)
         finally:
             view.module.eval()
+
+    def _keep_best(self, validator: Validator | None) -> None:
+        """Put the best epoch's model in the place of the last one's, and of what the plugins left, if asked for."""
+        if validator is None or validator.best is None:
+            return
+        validator.best.restore()
+        self.best_epoch = validator.best.epoch
+        logger.info("The classifier holds the weights of epoch %s, the best on validation_data.", self.best_epoch)
 
     def _second_attack(self, view: TensorClassifier) -> Perturb | None:
         if self.objective.second_attack is None:
             return None
         return self.attack.with_loss(self.objective.second_attack).on_batches(view)
 
-    def _validation(self, view: TensorClassifier, data: tuple[Any, Any] | None) -> Validation | None:
-        if data is None:
-            return None
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise ValueError(f"validation_data is a {type(data).__name__}; expected a pair (x, y).")
-        x = view.inputs(data[0], "validation_data's x")
-        labels = view.labels(data[1], len(x), "validation_data's y")
-        return lambda step: accuracy_of(view, step.attack, x, labels, _inner(self.attack).batch_size)
-
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
         parts += f", precision={self.precision!r}, compile={self.compile}"
         return f"{type(self).__name__}({parts}, plugins={self.plugins})"
-
-
-def _inner(attack: EvasionAttack) -> GeometryAwarePGD | ArtAttack:
-    """Return the attack as training takes it."""
-    return attack if isinstance(attack, GeometryAwarePGD) else ArtAttack(attack)
 
 
 def _refuse(unknown: dict[str, Any], method: str, allowed: str) -> None:

@@ -21,9 +21,8 @@ class EpochRecord(TypedDict):
     train_robust_accuracy: float  #: 0..1, on the training attack's examples, by the update's forward in train mode;
     #: a sample of label -1 counts as right where the model keeps its own clean prediction
     clean_accuracy: float | None  #: 0..1, on validation_data; None without
-    robust_accuracy: (
-        float | None
-    )  #: 0..1, on validation_data under the training attack; None without. Read it with care
+    robust_accuracy: float | None  #: 0..1, on validation_data: right clean and under each validation_attack, or, where
+    #: none is given, under the training attack; None without validation_data. Read it with care
     kappa_histogram: list[int]  #: number of samples with kappa = 0, 1, ..., max_iter; empty under another attack
     effective_sample_size: float  #: (sum w)^2 / sum w^2 of a batch, mean over the batches
     lr: float  #: of the optimizer's first parameter group

@@ -27,6 +27,11 @@ BurnIn = float | Callable[[int], bool]
 """An int, a number of epochs; a float between 0 and 1, their share; or a function of the epoch."""
 
 
+def inner_of(attack: EvasionAttack) -> GeometryAwarePGD | ArtAttack:
+    """Return the attack as training takes it."""
+    return attack if isinstance(attack, GeometryAwarePGD) else ArtAttack(attack)
+
+
 def check_parts(classifier: PyTorchClassifier, attack: Any, weighting: Any, objective: Any, plugins: Any) -> None:
     """Refuse parts that are none, or that do not go together."""
     if not isinstance(objective, Objective):

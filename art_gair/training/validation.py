@@ -1,27 +1,177 @@
-"""Clean accuracy, and accuracy under the training attack, on held-out data."""
+"""Clean and robust accuracy on held-out data after each epoch, and the epoch that did best by them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
+from art.attacks.attack import EvasionAttack
+from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
-from art_gair.attacks.geometry_aware_pgd import Perturb
-from art_gair.classifier import TensorClassifier
+from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD, Perturb
+from art_gair.checks import require_fit
+from art_gair.classifier import TensorClassifier, assign
+from art_gair.training.parts import inner_of
+from art_gair.training.step import TrainingStep
+
+OnBatches = tuple[Perturb, int]
+"""An attack on batches, and how many samples it takes at once."""
 
 
-def accuracy_of(
-    classifier: TensorClassifier, attack: Perturb, x: Tensor, labels: Tensor, batch_size: int
-) -> tuple[float, float]:
-    """Return clean and robust accuracy, 0..1, of the model in eval mode; waits for the device once.
+class BestEpoch:
+    """Keeps one copy of the model's weights and buffers, of the epoch with the highest robust accuracy.
+
+    Of equals the one with the higher clean accuracy, then the earlier.
+
+    :param classifier: whose model to keep.
+    """
+
+    def __init__(self, classifier: TensorClassifier) -> None:
+        self.state = classifier.state
+        self.kept: list[Tensor] = []
+        self.rank = (-1.0, -1.0)
+        self.epoch: int | None = None
+
+    def look(self, epoch: int, clean: float, robust: float) -> None:
+        """Copy the model as it stands now, if it is the best so far."""
+        if (robust, clean) <= self.rank:
+            return
+        self.rank, self.epoch = (robust, clean), epoch
+        if self.kept:
+            assign(self.kept, self.state())
+        else:
+            self.kept = [t.clone() for t in self.state()]
+
+    def restore(self) -> None:
+        """Give the model the best epoch's weights and buffers, bit for bit."""
+        assign(self.state(), self.kept)
+
+
+@dataclass
+class Validator:
+    """Measures an epoch's model on held-out data, and shows it to `best`, as it stands then, if there is one.
 
     :param x: checked inputs (n, *input_shape).
     :param labels: classes, int64 (n,).
+    :param attacks: robust is what the model gets right clean and under each of them. None: under the training attack.
+    :param batch_size: samples that the training attack takes at once.
     """
-    correct = torch.zeros(2, dtype=torch.int64, device=classifier.device)
-    for rows in torch.arange(len(x)).split(batch_size):
-        batch, y = x[rows].to(classifier.device, torch.float32), labels[rows].to(classifier.device)
-        x_adv, _ = attack(batch, y)
-        with classifier.attacked(batch) as logits_of, torch.no_grad():
-            correct += torch.stack([(logits_of(z).argmax(dim=1) == y).sum() for z in (batch, x_adv)])
-    clean, robust = (correct.double() / len(x)).tolist()
-    return clean, robust
+
+    classifier: TensorClassifier
+    x: Tensor
+    labels: Tensor
+    attacks: list[OnBatches] | None
+    batch_size: int
+    best: BestEpoch | None
+
+    def __call__(self, step: TrainingStep) -> tuple[float, float]:
+        """Return clean and robust accuracy, 0..1, of the model in eval mode."""
+        everything = torch.arange(len(self.x))
+        clean = self._right(everything, (_unattacked, self.batch_size))
+        if self.attacks is None:
+            robust = self._right(everything, (step.attack, self.batch_size))
+        else:
+            robust = self._withstands_all(clean, self.attacks)
+        accuracy = (clean.double().mean().item(), robust.double().mean().item())
+        if self.best is not None:
+            self.best.look(step.epoch, *accuracy)
+        return accuracy
+
+    def _withstands_all(self, clean: Tensor, attacks: list[OnBatches]) -> Tensor:
+        """Attack only the samples that still stand: one that has fallen stays fallen."""
+        standing = clean.clone()
+        for attack in attacks:
+            rows = standing.nonzero().flatten()
+            if len(rows) == 0:
+                break
+            standing[rows] = self._right(rows, attack)
+        return standing
+
+    def _right(self, rows: Tensor, attack: OnBatches) -> Tensor:
+        """Return for each of the rows whether the model finds its class, a bool on the host; waits for the device."""
+        perturb, batch_size = attack
+        right = []
+        for part in rows.split(batch_size):
+            x, labels = (t[part].to(self.classifier.device) for t in (self.x, self.labels))
+            x_adv, _ = perturb(x.float(), labels)
+            with self.classifier.attacked(x_adv) as logits_of, torch.no_grad():
+                right.append(logits_of(x_adv).argmax(dim=1) == labels)
+        return torch.cat(right).cpu()
+
+
+def validator_of(
+    view: TensorClassifier,
+    classifier: PyTorchClassifier,
+    training_attack: EvasionAttack,
+    data: Any,
+    attack: Any,
+    keep_best: Any,
+) -> Validator | None:
+    """Return what validates an epoch, None without data; what could not is refused.
+
+    :raises TypeError, ValueError: if an argument is unusable, by its name.
+    """
+    if not isinstance(keep_best, bool):
+        raise TypeError(f"keep_best is {keep_best!r}; expected True or False.")
+    if data is None:
+        for name, given in (("validation_attack", attack is not None), ("keep_best", keep_best)):
+            if given:
+                raise ValueError(f"{name} is given, but no validation_data; expected a pair (x, y) to validate on.")
+        return None
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError(f"validation_data is a {type(data).__name__}; expected a pair (x, y).")
+    if keep_best and attack is None:
+        _require_fixed(training_attack, "keep_best needs a validation_attack: the training attack")
+    x = view.inputs(data[0], "validation_data's x")
+    return Validator(
+        classifier=view,
+        x=x,
+        labels=view.labels(data[1], len(x), "validation_data's y"),
+        attacks=None if attack is None else [_on_batches(a, view, classifier) for a in _listed(attack)],
+        batch_size=inner_of(training_attack).batch_size,
+        best=BestEpoch(view) if keep_best else None,
+    )
+
+
+def _unattacked(x: Tensor, labels: Tensor) -> tuple[Tensor, None]:
+    return x, None
+
+
+def _listed(attack: Any) -> Sequence[Any]:
+    if isinstance(attack, EvasionAttack):
+        return [attack]
+    if not isinstance(attack, (list, tuple)):
+        raise TypeError(f"validation_attack is {attack!r}; expected an ART EvasionAttack, or a list of them.")
+    if not attack:
+        raise ValueError(f"validation_attack is an empty {type(attack).__name__}; expected at least one attack.")
+    return attack
+
+
+def _on_batches(attack: Any, view: TensorClassifier, classifier: PyTorchClassifier) -> OnBatches:
+    """Return the attack on batches of the view, if it can judge each epoch's model, all in the same way."""
+    if not isinstance(attack, EvasionAttack):
+        raise TypeError(f"validation_attack holds {attack!r}; expected ART EvasionAttacks.")
+    name = f"validation_attack {type(attack).__name__}"
+    if attack.estimator is not classifier:
+        raise ValueError(f"{name} is on another estimator; expected an attack on the classifier in training.")
+    _require_fixed(attack, name)
+    sample = (1, *(s or 1 for s in view.input_shape))
+    for radius in ("eps", "eps_step"):  # one for each sample of an array would be lost in batches
+        require_fit(np.shape(getattr(attack, radius, 0.0)), f"{name}'s {radius}", sample)
+    try:
+        inner = inner_of(attack)
+        return inner.on_batches(view), inner.batch_size
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is unusable: {error}") from error
+
+
+def _require_fixed(attack: EvasionAttack, what: str) -> None:
+    """Refuse an attack whose strength follows the epoch: by its accuracy epochs cannot be compared."""
+    if isinstance(attack, GeometryAwarePGD):
+        for name in attack.attack_params:
+            if callable(getattr(attack, name)):
+                raise ValueError(f"{what} has a schedule as its {name}; expected a number, the same in each epoch.")
