@@ -15,15 +15,21 @@ setup(
     package_data={"art_gair": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.6",
         "adversarial-robustness-toolbox>=1.20,<2",
         "numpy>=1.26",
         "scikit-learn>=1.3",
+        "scipy>=1.10",  # exact tests and intervals of the robustness report; ART needs it as well
         "tqdm>=4.60",
         "packaging>=21",  # ART 1.20 imports it without asking for it
     ],
     extras_require={
-        "dev": ["matplotlib>=3.8", "pytest>=8", "pytest-cov>=5", "hypothesis>=6.100", "ruff>=0.5", "mypy>=1.10"],
+        "autoattack": ["pyautoattack>=0.2"],
+        "plots": ["matplotlib>=3.8"],
+        "dev": [
+            *("matplotlib>=3.8", "pyautoattack>=0.2", "pytest>=8", "pytest-cov>=5", "hypothesis>=6.100"),
+            *("ruff>=0.5", "mypy>=1.10"),
+        ],
     },
     classifiers=[
         "Intended Audience :: Science/Research",

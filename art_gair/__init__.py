@@ -2,6 +2,7 @@
 
 from art_gair.attacks.friendly_pgd import FriendlyPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from art_gair.objectives import AT, MART, TRADES
 from art_gair.plugins import AWP, EMA
 from art_gair.trainer import AdversarialTrainerGAIRAT
@@ -18,7 +19,9 @@ __all__ = [
     "FriendlyPGD",
     "GeometryAwarePGD",
     "MarginWeighting",
+    "RobustnessReport",
     "SigmoidWeighting",
     "TanhWeighting",
     "UniformWeighting",
+    "evaluate_robustness",
 ]
