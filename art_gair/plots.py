@@ -274,7 +274,7 @@ def kappa_histogram(report: RobustnessReport) -> Any:
     broken = np.array([s.n for s in shares]) - robust
     axis.bar(values, robust, color=ROBUST, label="withstand every attack")
     axis.bar(values, broken, bottom=robust, color=BROKEN, label="fall to one")
-    axis.set(xlabel="kappa of PGD-20", ylabel="samples", xlim=(-0.6, 20.6))
+    axis.set(xlabel="kappa of PGD-20", ylabel="samples", xlim=(-0.6, 20.6), xticks=range(0, 21, 4))
     axis.legend(frameon=False)
     return figure
 

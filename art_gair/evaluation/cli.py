@@ -6,7 +6,6 @@ import argparse
 import importlib
 import sys
 import zipfile
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,8 @@ def number(text: str) -> float:
     :raises argparse.ArgumentTypeError: if it is no number.
     """
     try:
-        return float(Fraction(text.replace(" ", "")))
+        above, *below = (float(part) for part in text.split("/", maxsplit=1))
+        return above / below[0] if below else above
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is no number; expected one like 0.03 or 8/255") from None
 

@@ -193,7 +193,8 @@ h1 {{ margin: 0; }} h2 {{ margin: 2rem 0 .5rem; font-size: 1.2rem; }}
 th, td {{ padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; }} .attacks tr:last-child td {{ font-weight: 700; }}
 .figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }}
-figure {{ margin: 0; }} img {{ width: 100%; height: auto; }} figcaption {{ color: #555; font-size: .9rem; }}
+figure {{ margin: 0; }} figure:last-child {{ grid-column: 1 / -1; }}
+img {{ width: 100%; height: auto; }} figcaption {{ color: #555; font-size: .9rem; }}
 dt {{ font-weight: 600; }} dd {{ margin: 0 0 .5rem; overflow-wrap: anywhere; }} details {{ color: #444; }}
 </style></head><body>
 <h1>Robustness report</h1>

@@ -1,0 +1,122 @@
+"""What a report derives, writes down and reads back."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from art_gair.evaluation import RobustnessReport, compare, evaluate_robustness
+from art_gair.evaluation.statistics import interval
+from tests.evaluation import planted
+from tests.evaluation.planted import EPS, adversarially_trained, around, held_out, plain
+
+
+@pytest.fixture(scope="module")
+def report() -> RobustnessReport:
+    return evaluate_robustness(adversarially_trained(), *held_out(80), eps=EPS, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def flagged() -> RobustnessReport:
+    return evaluate_robustness(around(planted.Sharp, plain()), *held_out(80), eps=EPS, verbose=False)
+
+
+def test_shares_add_up(report: RobustnessReport) -> None:
+    for shares, n in ((report.by_class(), report.n), (report.by_kappa(), int(report.clean.correct.sum()))):
+        assert sum(s.n for s in shares) == n
+        assert sum(s.clean for s in shares) == report.clean.correct.sum()
+        assert sum(s.robust for s in shares) == report.robust.sum()
+    worst = report.worst_class
+    assert worst.robust / worst.n == min(s.robust / s.n for s in report.by_class())
+
+
+def test_confusion_holds_the_robust_samples_on_its_diagonal(report: RobustnessReport) -> None:
+    confusion = report.confusion()
+    assert confusion.sum() == report.n
+    np.testing.assert_array_equal(confusion.sum(axis=1), np.bincount(report.labels, minlength=10))
+    assert np.trace(confusion) == report.robust.sum()
+
+
+def test_margins_fall_under_attack_and_their_sign_is_the_verdict(report: RobustnessReport) -> None:
+    assert (report.adversarial_margins <= report.clean.margins).all()
+    assert ((report.adversarial_margins > 0) == report.robust).all()
+
+
+def test_the_table_says_it_all(report: RobustnessReport, flagged: RobustnessReport) -> None:
+    low, high = interval(int(report.robust.sum()), report.n)
+    line = next(line for line in report.table().splitlines() if line.startswith("worst case"))
+    assert re.split(r"\s{2,}", line)[1:3] == [f"{100 * report.worst_case:.1f}", f"{100 * low:.1f} - {100 * high:.1f}"]
+    assert "No sign of gradient masking" in str(report)
+    assert "logit scaling" in flagged.table()
+    assert f"{len(flagged.flags)} signs" in flagged.table()
+
+
+def test_json_comes_back_as_it_was(flagged: RobustnessReport, tmp_path: Path) -> None:
+    flagged.to_json(tmp_path / "a.json")
+    again = RobustnessReport.from_json(tmp_path / "a.json")
+    again.to_json(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert again.flags == flagged.flags
+    assert again.table() == flagged.table()
+    assert json.loads((tmp_path / "a.json").read_text())["worst_case"] == flagged.worst_case
+    np.testing.assert_array_equal(again.adversarial_margins, flagged.adversarial_margins)
+    assert again.examples is not None
+    assert flagged.examples is not None
+    np.testing.assert_array_equal(again.examples.adversarial, flagged.examples.adversarial)
+
+
+@pytest.mark.parametrize("content", ['{"schema": 0}', "[]", "{}"])
+def test_another_schema_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text(content)
+    with pytest.raises(ValueError, match="is of schema"):
+        RobustnessReport.from_json(tmp_path / "old.json")
+
+
+def test_it_is_saved_as_a_page_that_needs_nothing_else(flagged: RobustnessReport, tmp_path: Path) -> None:
+    flagged.save(tmp_path / "deep" / "report")
+    page = (tmp_path / "deep" / "report" / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert page.count("<img") == 7
+    assert f"{100 * flagged.worst_case:.1f} %" in page
+    for flag in flagged.flags:
+        assert flag.name in page
+    text = (tmp_path / "deep" / "report" / "report.md").read_text()
+    for figure in re.findall(r"\]\((\w+\.png)\)", text):
+        assert (tmp_path / "deep" / "report" / figure).exists()
+    assert RobustnessReport.from_json(tmp_path / "deep" / "report" / "report.json").n == flagged.n
+
+
+def test_a_warning_is_escaped_on_the_page(report: RobustnessReport, tmp_path: Path) -> None:
+    replace(report, warnings=["<script>alert(1)</script>"]).save(tmp_path)
+    assert "<script>" not in (tmp_path / "report.html").read_text()
+
+
+def test_an_unknown_attack_is_named(report: RobustnessReport) -> None:
+    for ask in (report.attack, report.accuracy, report.standing_after):
+        with pytest.raises(KeyError, match="no attack 'square'"):
+            ask("square")
+
+
+def test_methods_side_by_side(report: RobustnessReport, flagged: RobustnessReport) -> None:
+    lines = compare([report, flagged], ["AT", "sharp"]).splitlines()
+    assert lines[0] == "| accuracy, % | AT | sharp |"
+    assert f"**{100 * report.worst_case:.1f}**" in lines[-2]
+    assert lines[-1].split("|")[2].strip() == "none"
+    assert "logit scaling" in lines[-1]
+
+
+def test_what_cannot_be_compared_is_refused(report: RobustnessReport) -> None:
+    other = replace(report, settings={**report.settings, "eps": 0.3})
+    with pytest.raises(ValueError, match="eps"):
+        compare([report, other])
+    with pytest.raises(ValueError, match="different samples"):
+        compare([report, replace(report, labels=report.labels[::-1])])
+    with pytest.raises(ValueError, match="reports is empty"):
+        compare([])
+    with pytest.raises(ValueError, match="names has 1 entries for 2 reports"):
+        compare([report, report], ["one"])
