@@ -14,6 +14,7 @@ import custom_weighting
 import digits_demo
 import numpy as np
 import pytest
+import robustness_report
 import semi_supervised
 import torch
 from data import AugmentedBatches, crop_and_flip, load_cifar10
@@ -56,6 +57,14 @@ def test_the_custom_weighting_trains_and_is_one(capsys: pytest.CaptureFixture[st
     assert custom_weighting.double_the_fooled(**batch).tolist() == pytest.approx([0.75, 1.5, 0.75])
     custom_weighting.main(["--epochs", "1"])
     assert "double_the_fooled" in capsys.readouterr().out
+
+
+def test_the_robustness_report_sets_methods_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    robustness_report.main(["--epochs", "2", "--samples", "40", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "| accuracy, % | AT | GAIRAT |" in printed
+    for method in ("AT", "GAIRAT"):
+        assert (tmp_path / method / "report.html").exists()
 
 
 def test_semi_supervised_labels_and_trains(capsys: pytest.CaptureFixture[str]) -> None:
