@@ -43,6 +43,12 @@ def seconds(call: Callable[[], object], device: str) -> float:
     return time.perf_counter() - began
 
 
+def place(cell: dict[str, Any]) -> tuple[int, str, int]:
+    """Where a cell stands in the table."""
+    work = cell["work"]
+    return list(MODELS).index(work["model"]), work["precision"], work["batch"]
+
+
 def peak_rates(precision: str, device: str) -> dict[str, float]:
     """Operations a second of a large 3x3 convolution, channels-last, and of a large matrix product: best of 5."""
     dtype, size = dtype_of(precision, torch.device(device)), 2048 if device == "cpu" else 8192
@@ -144,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
             earlier = next((c for c in cells if c["work"] == cell["work"]), None)
             if earlier is not None and earlier["environment"] == cell["environment"]:
                 cell |= {key: earlier[key] | cell[key] for key in ("seconds", "memory")}
-            cells = [*(c for c in cells if c["work"] != cell["work"]), cell]
+            cells = sorted([*(c for c in cells if c["work"] != cell["work"]), cell], key=place)
             store.write_text(json.dumps(cells, indent=1))
             print(work, {name: round(statistics.median(s), 4) for name, s in cell["seconds"].items()}, flush=True)
     write(cells, args.out)

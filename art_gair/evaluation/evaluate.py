@@ -103,7 +103,7 @@ def evaluate_robustness(
             return _evaluate(threat, inputs, labels, attacks, settings, store, bar, began)
 
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
+BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}"
 
 
 def _evaluate(

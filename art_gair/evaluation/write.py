@@ -191,6 +191,7 @@ h1 {{ margin: 0; }} h2 {{ margin: 2rem 0 .5rem; font-size: 1.2rem; }}
 .bad {{ border-color: #b3261e; background: #fcefee; }} .bad h2 {{ margin-top: .5rem; }}
 .wide {{ overflow-x: auto; }} table {{ border-collapse: collapse; min-width: 24rem; }}
 th, td {{ padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+@media (max-width: 32rem) {{ table {{ font-size: .8rem; }} th, td {{ padding: .25rem .35rem; }} }}
 th:first-child, td:first-child {{ text-align: left; }} .attacks tr:last-child td {{ font-weight: 700; }}
 .figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }}
 figure {{ margin: 0; }} figure:last-child {{ grid-column: 1 / -1; }}
