@@ -136,7 +136,8 @@ class FastClassifier(TensorClassifier):
         objections = []
         for stand_in_of in (FoldedModule, lambda module, x: AsItIs(module)):
             try:
-                stand_in = stand_in_of(self.module, self.preprocessed(probe))
+                with _generator_restored(self.device):
+                    stand_in = stand_in_of(self.module, self.preprocessed(probe))
             except Exception as error:
                 objections.append(f"it cannot be traced: {_line(error)}")
                 continue

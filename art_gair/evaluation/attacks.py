@@ -97,7 +97,6 @@ class AutoAttack:
     def tries(self, threat: Threat, x: Tensor, labels: Tensor, seed: int, notes: list[str]) -> Iterator[Try]:
         """Yield its one result."""
         yield Try(self.version, autoattack_of(threat, x, labels, self.version, seed, notes))
-        threat.moved(self.passes * len(x))
 
 
 PGD_20 = PGDAttack("pgd_20", "PGD-20")

@@ -19,6 +19,9 @@ NORMS = {"inf": "Linf", "2": "L2", "2.0": "L2", "1": "L1", "1.0": "L1"}
 TARGETS = 9
 """Target classes of its targeted attacks, the most likely wrong ones."""
 
+FORWARD = 1 / 3
+"""A forward pass as a share of a pass with its gradient, for the progress bar."""
+
 LEAST_SIDE = 5
 """Square's patterns for the norms 2 and 1 are made of fifths of an image."""
 
@@ -55,10 +58,14 @@ def autoattack_of(threat: Threat, x: Tensor, labels: Tensor, version: str, seed:
     def unscaled(z: Tensor) -> Tensor:
         return torch.addcmul(lower, z.view(len(z), *x.shape[1:]), span)
 
+    def model(z: Tensor) -> Tensor:
+        threat.moved(len(z) * (1.0 if z.requires_grad else FORWARD))
+        return logits_of(unscaled(z))
+
     with classifier.attacked(x[:4].to(device, torch.float32)) as logits_of:
         scaled = torch.cat([(batch - lower) / span for batch in threat.batches(x)]).clamp_(0.0, 1.0)
         attack = package.AutoAttack(
-            lambda z: logits_of(unscaled(z)),
+            model,
             norm=NORMS[str(threat.norm)],
             eps=threat.eps / float(span.flatten()[0]),
             seed=seed,

@@ -73,7 +73,7 @@ def evaluate_robustness(
         one attack alone is then not known, except where a comparison needs it.
     :param batch_size: samples at once.
     :param resume_from: a folder that keeps each attack's result; a call that was killed goes on there.
-    :param verbose: show a progress bar, with an estimate of the time at most.
+    :param verbose: show a progress bar, with an estimate of the time.
     :return: the report.
     :raises EstimatorError: if the classifier is no PyTorchClassifier.
     :raises ImportError: if the preset needs pyautoattack and it is missing.
@@ -97,13 +97,18 @@ def evaluate_robustness(
     store = None if resume_from is None else Store(resume_from, _fingerprint(view, inputs, labels, settings))
     began = time.perf_counter()
     with tqdm(total=1.0, desc="Robustness", disable=not verbose, leave=False, bar_format=BAR) as bar:
-        threat = Threat(view, norm, eps, batch_size, moved=bar.update)
+        threat = Threat(view, norm, eps, batch_size, moved=lambda n: _forward(bar, bar.n + n))
         with torch.random.fork_rng(devices=[view.device] if view.device.type == "cuda" else []):
             torch.manual_seed(seed)
             return _evaluate(threat, inputs, labels, attacks, settings, store, bar, began)
 
 
 BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}"
+
+
+def _forward(bar: Any, passes: float) -> None:
+    """Move the bar to this number of passes, never back nor beyond its end."""
+    bar.update(max(0.0, min(passes, bar.total) - bar.n))
 
 
 def _evaluate(
@@ -128,11 +133,12 @@ def _evaluate(
     subset = torch.randperm(len(x))[:CURVE_SAMPLES].sort().values
     seconds = _estimate(threat, x, labels, attacks, int(correct.sum()), bar)
     runner = Runner(threat, x, labels, settings["seed"], store)
-    standing = correct.copy()
+    standing, passes = correct.copy(), 0.0
     for attack in attacks if correct.any() else ():
-        bar.set_description(f"Robustness, at most {_span(seconds)}: {attack.title}")
+        bar.set_description(f"Robustness, about {_span(seconds)}: {attack.title}")
         result = runner.run(attack, standing if settings["cascade"] else correct)
-        standing = standing & ~result.broken
+        standing, passes = standing & ~result.broken, passes + attack.passes * int(correct.sum())
+        _forward(bar, passes)
     torch.manual_seed(settings["seed"])  # what follows does not depend on which attacks came from the store
     bar.set_description("Robustness: signs of masking")
     evidence = Evidence(
@@ -200,7 +206,7 @@ def _warnings(logits: Tensor, correct: NDArray[np.bool_]) -> list[str]:
 
 
 def _estimate(threat: Threat, x: Tensor, labels: Tensor, attacks: tuple[Attack, ...], n: int, bar: Any) -> float:
-    """Seconds the attacks take at most: the passes they make, at the pace of a short PGD on the first batch."""
+    """Seconds the attacks take, about: the passes they make at most, at the pace of a short PGD on the first batch."""
     passes = sum(attack.passes for attack in attacks) * n
     bar.total = max(passes, 1.0)
     rows, still = slice(0, threat.batch_size), Threat(threat.classifier, threat.norm, threat.eps, threat.batch_size)
@@ -208,7 +214,7 @@ def _estimate(threat: Threat, x: Tensor, labels: Tensor, attacks: tuple[Attack, 
     began = time.perf_counter()
     still.pgd(x[rows].float(), labels[rows], loss="ce", max_iter=2, step=0.25)
     seconds = (time.perf_counter() - began) / (2 * len(x[rows])) * passes
-    logger.info("The evaluation takes %s at most.", _span(seconds))
+    logger.info("The evaluation takes about %s.", _span(seconds))
     return seconds
 
 

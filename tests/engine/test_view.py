@@ -177,8 +177,9 @@ def test_weights_are_followed_batch_by_batch() -> None:
         torch.testing.assert_close(attacked(fast, probe())[0], attacked(plain, probe())[0], rtol=1e-4, atol=1e-5)
 
 
-def test_looking_draws_no_random_number_and_touches_nothing() -> None:
-    model = classifier("grouped")
+@pytest.mark.parametrize("name", list(ZOO))
+def test_looking_draws_no_random_number_and_touches_nothing(name: str) -> None:
+    model = classifier(name)
     model.model.train()
     before = {k: v.clone() for k, v in model.model.state_dict().items()}
     state = torch.get_rng_state()

@@ -255,4 +255,4 @@ def test_it_says_how_long_it_will_take(caplog: pytest.LogCaptureFixture, capsys:
     with caplog.at_level("INFO", logger="art_gair.evaluation.evaluate"):
         report_of(n=10, verbose=True)
     assert "takes" in caplog.text
-    assert "at most" in capsys.readouterr().err
+    assert "about" in capsys.readouterr().err
