@@ -228,9 +228,13 @@ def _load(model: nn.Module, path: Path) -> None:
     """Load a state dict, or the one that a checkpoint holds; only tensors and plain values are read from the file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CommandError(f"--checkpoint {path} cannot be loaded as weights alone: {line}") from error
+    except OSError as error:
+        raise CommandError(f"--checkpoint {path} cannot be read: {error}") from error
+    except Exception as error:  # torch's own words advise to load code after all
+        raise CommandError(
+            f"--checkpoint {path} cannot be loaded as weights alone; expected a state dict, as "
+            "torch.save(model.state_dict(), file) writes it. Code is never loaded."
+        ) from error
     if not isinstance(content, dict):
         raise CommandError(f"--checkpoint {path} holds a {type(content).__name__}; expected a state dict.")
     state: Any = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)

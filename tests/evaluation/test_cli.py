@@ -104,7 +104,7 @@ def test_a_checkpoint_with_code_is_not_run(folder: Path, capsys: pytest.CaptureF
         ({"model": "cli_models:nothing"}, "has no function 'nothing'"),
         ({"model": "cli_models:number"}, "returned a int; expected an nn.Module"),
         ({"model": "cli_models:features"}, "does not fit --model"),
-        ({"checkpoint": "missing.pt"}, "--checkpoint missing.pt cannot be loaded"),
+        ({"checkpoint": "missing.pt"}, "--checkpoint missing.pt cannot be read"),
         ({"data": "missing.npz"}, "--data missing.npz cannot be read"),
         ({"data": "weights.pt"}, "--data weights.pt"),
         ({"n": 41}, "--n is 41; the file has 40 samples"),
