@@ -15,6 +15,7 @@ from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMe
 from art.preprocessing.standardisation_mean_std.utils import broadcastable_mean_std
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from art_gair.checks import require_fit
 
@@ -117,6 +118,10 @@ class TensorClassifier:
         Asked for anew at each use, since a model may put new tensors in its buffers' places.
         """
         return [t.detach() for t in (*self.module.parameters(), *self.module.buffers())]
+
+    def mixes_samples(self) -> bool:
+        """Whether a sample's logits in eval mode depend on its company: BatchNorm without running statistics."""
+        return any(isinstance(m, _BatchNorm) and m.running_mean is None for m in self.module.modules())
 
     @contextmanager
     def attacked(self, x: Tensor) -> Iterator[Model]:

@@ -54,7 +54,7 @@ class FriendlyPGD(GeometryAwarePGD):
         return math.floor(require_number(value_at(self.tau, epoch), f"tau in epoch {epoch}", at_least=0.0))
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
-        compact = classifier.device.type in self.compact_on
+        compact = classifier.device.type in self.compact_on and not classifier.mixes_samples()
         return replace(super()._pgd(classifier), tau=self._tau_at(self.epoch), compact=compact)
 
     def _check_params(self) -> None:

@@ -19,7 +19,7 @@ from art_gair.attacks.norms import norm_of
 from art_gair.attacks.pgd import PGD
 from art_gair.checks import require_fit, require_int
 from art_gair.classifier import TensorClassifier
-from art_gair.engine.view import PROBE, FastClassifier
+from art_gair.engine.view import PROBE, FastClassifier, View
 from art_gair.schedules import value_at
 
 Perturb = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
@@ -83,7 +83,12 @@ class GeometryAwarePGD(EvasionAttack):
         self.loss = loss
         self.verbose = verbose
         self.epoch = 0
+        self._view: View | None = None
         self._check_params()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles make a view of their own."""
+        return {**self.__dict__, "_view": None}
 
     def generate(self, x: Any, y: Any = None, mask: Any = None) -> NDArray[np.float32]:
         """Return adversarial examples, as every ART attack does; arguments as for `generate_with_kappa`.
@@ -107,6 +112,7 @@ class GeometryAwarePGD(EvasionAttack):
         """
         self._check_params()  # attributes may have been set since
         classifier = FastClassifier(self.estimator)
+        classifier.take_over(self._view)
         inputs = classifier.inputs(x)
         labels = None if y is None else classifier.labels(y, len(inputs))
         free = None if mask is None else _mask(mask, inputs.shape)
@@ -123,6 +129,7 @@ class GeometryAwarePGD(EvasionAttack):
                 own_eps, own_step = _rows(eps, rows, inputs.shape), _rows(eps_step, rows, inputs.shape)
                 own_mask = None if free is None else _rows(free, rows, inputs.shape).to(device)
                 x_adv[rows], kappa[rows] = pgd(logits_of, batch, true, own_eps, own_step, own_mask)
+        self._view = classifier.view
         return x_adv.numpy(), kappa.numpy()
 
     def on_batches(self, classifier: TensorClassifier) -> Perturb:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import pickle
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from art_gair.classifier import Form
+from art_gair.generators import states
 
 LAYERS: dict[type[nn.Module], int] = {nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5, nn.Linear: 2}
 """Layers that BatchNorm folds into, with the number of dimensions of an output whose channels are its second one."""
@@ -21,19 +24,21 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Fold:
-    """A layer and the BatchNorm behind it, and the layer of the folded copy that does what both do."""
+    """A layer and the BatchNorm behind it, by their names, and the layer of the copy that does what both do."""
 
-    layer: Any
-    norm: Any
+    layer: str
+    norm: str
     folded: Any
 
-    def refresh(self) -> None:
+    def refresh(self, source: nn.Module) -> None:
         """Fold again: weight * s and (bias - mean) * s + shift, where s = scale / sqrt(var + eps), a channel each."""
-        norm, weight = self.norm, self.layer.weight
+        layer: Any = source.get_submodule(self.layer)
+        norm: Any = source.get_submodule(self.norm)
+        weight = layer.weight
         scale = torch.rsqrt(norm.running_var + norm.eps)
         if norm.weight is not None:
             scale = scale * norm.weight
-        mean = norm.running_mean if self.layer.bias is None else norm.running_mean - self.layer.bias
+        mean = norm.running_mean if layer.bias is None else norm.running_mean - layer.bias
         shift = -mean * scale if norm.bias is None else torch.addcmul(norm.bias, mean, scale, value=-1.0)
         torch.mul(weight, scale.view(-1, *[1] * (weight.ndim - 1)), out=self.folded.weight)
         self.folded.bias.copy_(shift)
@@ -53,9 +58,14 @@ class FoldedModule:
     def __init__(self, source: nn.Module, x: Tensor) -> None:
         self.source = source
         shadow = copy.deepcopy(source).requires_grad_(False)
-        self.module = fx.GraphModule(shadow, fx.Tracer().trace(shadow))
+        before, remembered = states(x.device), _remembered(shadow)
+        self.module = fx.GraphModule(shadow, fx.Tracer().trace(shadow, concrete_args=_defaults(shadow)))
+        if states(x.device) != before:
+            raise ValueError("its forward draws random numbers that a trace would freeze")
+        if _remembered(shadow) != remembered:
+            raise ValueError("its forward writes attributes that a trace would freeze")
         ShapeProp(self.module).propagate(x.clone())
-        self.folds = [_fold(source, self.module, *pair) for pair in _pairs(self.module)]
+        self.folds = [_fold(self.module, *pair) for pair in _pairs(self.module)]
         self.module.delete_all_unused_submodules()
         self.module.recompile()
         folded = {id(p) for fold in self.folds for p in fold.folded.parameters()}
@@ -97,7 +107,29 @@ class FoldedModule:
         for name in self.buffers:
             self.module.get_buffer(name).copy_(self.source.get_buffer(name))
         for fold in self.folds:
-            fold.refresh()
+            fold.refresh(self.source)
+
+
+def _defaults(module: nn.Module) -> dict[str, Any]:
+    """Arguments of the forward that it has settled itself: a trace may branch on them."""
+    rest = list(inspect.signature(module.forward).parameters.values())[1:]
+    return {p.name: p.default for p in rest if p.default is None or isinstance(p.default, (bool, int, float, str))}
+
+
+NN_MODULE = frozenset(vars(nn.Module()))
+
+
+def _remembered(module: nn.Module) -> list[bytes | int]:
+    """What the attributes of its own hold, counters and generators among them; what cannot be told is named by id."""
+
+    def told(value: Any) -> bytes | int:
+        try:
+            return id(value) if isinstance(value, Tensor) else pickle.dumps(value)
+        except Exception:
+            return id(value)
+
+    own = [item for m in module.modules() for item in sorted(vars(m).items()) if item[0] not in NN_MODULE]
+    return [told(value) for name, value in own if not name.startswith("_tensor_constant")]  # those are the tracer's
 
 
 def _pairs(graph_module: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
@@ -129,11 +161,11 @@ def _pairs(graph_module: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     return [(node.args[0], node) for node in norms if len(node.args) == 1 and foldable(node.args[0], node)]
 
 
-def _fold(source: nn.Module, graph_module: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> Fold:
+def _fold(graph_module: fx.GraphModule, layer: fx.Node, norm: fx.Node) -> Fold:
     """Let the layer's call do the work of both."""
     folded: Any = graph_module.get_submodule(str(layer.target))
     if folded.bias is None:
         folded.bias = nn.Parameter(folded.weight.new_empty(len(folded.weight)), requires_grad=False)
     norm.replace_all_uses_with(layer)
     graph_module.graph.erase_node(norm)
-    return Fold(source.get_submodule(str(layer.target)), source.get_submodule(str(norm.target)), folded)
+    return Fold(str(layer.target), str(norm.target), folded)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_gair import generators
 from art_gair.evaluation.threat import Threat
 
 NORMS = {"inf": "Linf", "2": "L2", "2.0": "L2", "1": "L1", "1.0": "L1"}
@@ -118,7 +119,7 @@ def _its_checks(notes: list[str]) -> Iterator[None]:
     checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # counts of all models it has ever looked at
     logger.addHandler(listener)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with generators.restored():
             yield
     finally:
         logger.removeHandler(listener)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from art_gair import generators
 from art_gair.attacks.norms import norm_of
 from art_gair.checks import require_int, require_number
 from art_gair.classifier import TensorClassifier
@@ -98,8 +99,8 @@ def evaluate_robustness(
     began = time.perf_counter()
     with tqdm(total=1.0, desc="Robustness", disable=not verbose, leave=False, bar_format=BAR) as bar:
         threat = Threat(view, norm, eps, batch_size, moved=lambda n: _forward(bar, bar.n + n))
-        with torch.random.fork_rng(devices=[view.device] if view.device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        with generators.restored():
+            generators.seed(view.device, seed)
             return _evaluate(threat, inputs, labels, attacks, settings, store, bar, began)
 
 
@@ -139,7 +140,8 @@ def _evaluate(
         result = runner.run(attack, standing if settings["cascade"] else correct)
         standing, passes = standing & ~result.broken, passes + attack.passes * int(correct.sum())
         _forward(bar, passes)
-    torch.manual_seed(settings["seed"])  # what follows does not depend on which attacks came from the store
+    # What follows does not depend on which attacks came from the store.
+    generators.seed(threat.classifier.device, settings["seed"])
     bar.set_description("Robustness: signs of masking")
     evidence = Evidence(
         runner,

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from art_gair import generators
 from art_gair.evaluation.attacks import Attack
 from art_gair.evaluation.threat import Threat
 from art_gair.logits import best_other, of_label
@@ -93,8 +94,8 @@ class Runner:
         seed = zlib.crc32(f"{self.seed} {attack.name}".encode())
         margins = torch.full((len(rows),), torch.inf, dtype=torch.float64)
         predictions = labels.clone()
-        with torch.random.fork_rng(devices=_devices(self.threat)):
-            torch.manual_seed(seed)
+        with generators.restored(self.threat.classifier.device):
+            generators.seed(self.threat.classifier.device, seed)
             for found in attack.tries(self.threat, x, labels, self.seed, result.notes):
                 classes, own, fooled = self._judged(x, found.x_adv, labels)
                 result.tries.setdefault(found.name, np.zeros_like(result.broken))[here] = fooled.numpy()
@@ -122,11 +123,6 @@ def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
     """p_y less the largest other probability, float64 (n,), -1..1."""
     probabilities = logits.double().softmax(dim=1)
     return of_label(probabilities, labels) - best_other(probabilities, labels)[0]
-
-
-def _devices(threat: Threat) -> list[torch.device]:
-    device = threat.classifier.device
-    return [device] if device.type == "cuda" else []
 
 
 class Store:

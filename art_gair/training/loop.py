@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
-import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import trange
 
+from art_gair import generators
 from art_gair.plugins.base import Plugin
 from art_gair.training.data import Epoch, merge_singles, on_device
 from art_gair.training.history import EpochMeter, EpochRecord
@@ -65,20 +63,9 @@ def _lam(weighting: Any, epoch: int) -> float | None:
 
 
 def _validate(validation: Validation, step: TrainingStep) -> tuple[float, float]:
-    with _generators_restored(step.classifier.device), _around_validation(step.plugins):
-        return validation(step)
-
-
-@contextmanager
-def _generators_restored(device: torch.device) -> Iterator[None]:
     """Validation draws random starts; training must go on as if it had not. ART's own attacks draw from all three."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
+    with generators.restored(step.classifier.device), _around_validation(step.plugins):
+        return validation(step)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from art_gair import AdversarialTrainerGAIRAT, FriendlyPGD, GeometryAwarePGD, TanhWeighting
 from art_gair.attacks.norms import NORMS
@@ -68,6 +69,22 @@ def test_equals_fats_literal_algorithm(seed: int, norm: float, max_iter: int, ta
             )
         assert kappa[i] == looks
         torch.testing.assert_close(x_adv[i], point, rtol=0, atol=1e-9)
+
+
+def test_samples_that_depend_on_their_company_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BatchNorm on the batch's own statistics: were a sample to leave, the others would be another attack's."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16, track_running_stats=False), nn.ReLU(), nn.Linear(16, 3))
+    classifier = classifier_of(model, (6,), 3)
+    x = np.random.rand(60, 6).astype(np.float32)
+    y = classifier.predict(x, batch_size=60).argmax(axis=1)
+    found = []
+    for devices in (("cpu",), ()):
+        monkeypatch.setattr(FriendlyPGD, "compact_on", devices)
+        found.append(FriendlyPGD(classifier, tau=0, **SETTINGS).generate_with_kappa(x, y))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert len(np.unique(found[0][1])) > 2
 
 
 def test_tau_of_max_iter_is_pgd() -> None:

@@ -102,7 +102,7 @@ def test_flags_come_back_after_an_error() -> None:
     classifier = digits_classifier()
     classifier.model.train()
     classifier.model[-1] = nn.Linear(32, 9)
-    with pytest.raises(ValueError, match=r"model returned shape \(4, 9\); expected one logit a class, \(4, 10\)"):
+    with pytest.raises(ValueError, match=r"model returned shape \(8, 9\); expected one logit a class, \(8, 10\)"):
         attack_of(classifier).generate(*digits(8))
     assert all(m.training for m in classifier.model.modules())
 

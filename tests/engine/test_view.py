@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import random
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor
+from torch.nn.modules.module import register_module_forward_hook
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
+from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting, generators
 from art_gair.classifier import Form, TensorClassifier
 from art_gair.engine import FastClassifier, FoldedModule
 from art_gair.engine.view import AsItIs
 from art_gair.logits import best_other, of_label
-from tests.engine.zoo import CLASSES, SHAPE, ZOO, lived_in
+from tests.engine.zoo import CLASSES, SHAPE, ZOO, Coin, lived_in
 from tests.models import as_it_is, classifier_of, digits, digits_classifier, trainer_of
 
 
@@ -36,7 +42,7 @@ def probe() -> Tensor:
 
 def attacked(view: TensorClassifier, x: Tensor) -> tuple[Tensor, Tensor]:
     with view.attacked(x) as logits_of:
-        torch.manual_seed(3)
+        generators.seed(x.device, 3)
         z = x.clone().requires_grad_(True)
         logits = logits_of(z)
         (gradient,) = torch.autograd.grad(logits[:, 0].sum(), z)
@@ -99,7 +105,7 @@ def test_views_of_feature_maps_are_updated_in_the_contiguous_format() -> None:
             "views",
             r"Views is attacked in float32 and contiguous_format; in float32 and channels_last it fails: Runtime",
         ),
-        ("noise", r"Noise is attacked without folding.* logits differ by"),
+        ("noise", r"Noise is attacked without folding.* draws random numbers that a trace would freeze"),
         ("hook", r"it has hooks"),
     ],
 )
@@ -156,6 +162,145 @@ def test_an_attribute_that_changes_is_seen_in_the_next_epoch() -> None:
     assert chosen(view)[0] is FoldedModule
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_layer_that_is_replaced_by_its_like_is_seen_at_once(layer: int) -> None:
+    model: Any = lived_in(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, CLASSES)))
+    view = FastClassifier(view_of(model))
+    before, _ = attacked(view, probe())
+    assert chosen(view)[0] is FoldedModule
+    model[layer] = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)][layer]
+    after, _ = attacked(view, probe())
+    torch.testing.assert_close(after, attacked(TensorClassifier(view_of(model)), probe())[0])
+    assert not torch.allclose(after, before, atol=0.01)
+
+
+HOOKS: dict[str, Callable[[Any], Any]] = {
+    "forward": lambda model: model.register_forward_hook(lambda m, x, out: 2 * out + 1),
+    "forward pre": lambda model: model[0].register_forward_pre_hook(lambda m, x: (2 * x[0],)),
+    "backward": lambda model: model[0].register_full_backward_hook(lambda m, x, out: (2 * x[0],)),
+    "backward pre": lambda model: model.register_full_backward_pre_hook(lambda m, out: (2 * out[0],)),
+    "global": lambda model: register_module_forward_hook(lambda m, x, out: 2 * out if m is model else None),
+}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_that_comes_late_is_heeded(name: str) -> None:
+    model = lived_in(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, CLASSES)))
+    view = FastClassifier(view_of(model))
+    before = attacked(view, probe())
+    handle = HOOKS[name](model)
+    try:
+        after = attacked(view, probe())
+        for ours, theirs in zip(after, attacked(TensorClassifier(view_of(model)), probe()), strict=True):
+            torch.testing.assert_close(ours, theirs)
+    finally:
+        handle.remove()
+    assert chosen(view)[0] is AsItIs
+    assert any(not torch.allclose(a, b) for a, b in zip(after, before, strict=True))
+
+
+class Counts(nn.Module):
+    """A branch on an attribute that its forward writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.runs = ZOO["grouped"][0](), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        out: Tensor = self.body(x if self.runs % 100 else -x)
+        return out
+
+
+@pytest.mark.parametrize("model", [Counts(), Coin(np.random.default_rng(0).random), Coin(random.Random(0).random)])
+def test_what_a_forward_remembers_is_not_frozen(model: nn.Module) -> None:
+    view = FastClassifier(view_of(model))
+    attacked(view, probe())
+    assert chosen(view)[0] is AsItIs
+
+
+class OwnBatchSize(nn.Module):
+    """A state of one row a sample, as recurrent networks keep it: no other batch size will do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = ZOO["grouped"][0]()
+        self.register_buffer("state", torch.rand(24, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x) + self.state
+        return out
+
+
+def test_a_model_that_takes_no_other_batch_size_is_run_as_it_stands(caplog: pytest.LogCaptureFixture) -> None:
+    model = view_of(OwnBatchSize())
+    for view in (FastClassifier(model), FastClassifier(model, precision="bf16")):
+        torch.testing.assert_close(attacked(view, probe())[0], attacked(TensorClassifier(model), probe())[0])
+        view.begin_epoch()
+        attacked(view, probe())
+        assert chosen(view)[0] is AsItIs
+    assert "it cannot be run on 4 samples alone: RuntimeError" in caplog.text
+
+
+class Strided(nn.Module):
+    """Reads its feature maps by their strides, which runs in any memory format and is right in one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(144, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.conv(x)
+        out: Tensor = self.head(z.as_strided((len(z), 144), (144, 1)))
+        return out
+
+
+def test_the_update_takes_no_form_that_changes_the_numbers() -> None:
+    view = FastClassifier(view_of(Strided()))
+    view.training_logits(probe(), torch.zeros(24, dtype=torch.int64))
+    assert view.update_form == Form()
+
+
+class Uncopyable(nn.Linear):
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("no copy of me")
+
+
+def test_an_update_without_the_precision_asked_for_is_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Sequential(nn.Flatten(), Uncopyable(192, CLASSES))
+    view = FastClassifier(view_of(model), precision="bf16")
+    attacked(view, probe())
+    view.training_logits(probe(), torch.zeros(24, dtype=torch.int64))
+    assert view.update_form == Form()
+    assert "is updated in float32 and contiguous_format" in caplog.text
+
+
+def test_an_attack_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (x, y) = classifier("grouped"), images()
+    traced = []
+
+    class Counting(FoldedModule):
+        def __init__(self, *arguments: Any) -> None:
+            traced.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("art_gair.engine.view.FoldedModule", Counting)
+    attack = GeometryAwarePGD(model, max_iter=2, num_random_init=0)
+    for seed in range(3):
+        lived_in(model.model, seed)
+        fresh = GeometryAwarePGD(as_it_is(model), max_iter=2, num_random_init=0).generate(x, y)
+        for hook in list(model.model._forward_hooks):
+            del model.model._forward_hooks[hook]
+        assert (np.abs(attack.generate(x, y) - fresh) > 1e-4).mean() < 0.01
+    assert len(traced) == 1
+    for other in (copy.deepcopy(attack), copy.copy(attack), attack.with_loss("margin")):
+        other.generate(x, y)
+    assert len(traced) == 4
+    attack._estimator = classifier("pre-activation")
+    attack.generate(x, y)
+    assert len(traced) == 5
+
+
 def test_a_model_that_is_rebuilt_is_traced_again() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, CLASSES))
     view = FastClassifier(classifier_of(lived_in(model), SHAPE, CLASSES))
@@ -177,16 +322,37 @@ def test_weights_are_followed_batch_by_batch() -> None:
         torch.testing.assert_close(attacked(fast, probe())[0], attacked(plain, probe())[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", list(ZOO))
-def test_looking_draws_no_random_number_and_touches_nothing(name: str) -> None:
-    model = classifier(name)
+class Writes(nn.Module):
+    """Writes its buffers in eval mode."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(192, CLASSES)
+        self.register_buffer("mean", torch.zeros(192))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        with torch.no_grad():
+            self.mean += 0.1 * (x.mean(dim=0) - self.mean)
+        out: Tensor = self.head(x)
+        return out
+
+
+@pytest.mark.parametrize("name", [*ZOO, "writes"])
+def test_looking_draws_no_random_number_and_touches_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = view_of(Writes()) if name == "writes" else classifier(name)
     model.model.train()
     before = {k: v.clone() for k, v in model.model.state_dict().items()}
-    state = torch.get_rng_state()
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)  # torch.manual_seed calls it for every GPU
+    state = generators.states(torch.device("cpu"))
     view = FastClassifier(model)
     with view.attacked(probe()):
         pass
-    assert torch.equal(torch.get_rng_state(), state)
+    assert generators.states(torch.device("cpu")) == state
+    assert not seeded
     assert all(torch.equal(v, before[k]) for k, v in model.model.state_dict().items())
     assert all(m.training for m in model.model.modules())
     assert all(p.grad is None for p in model.model.parameters())
@@ -236,6 +402,20 @@ def test_a_compiled_view_gives_the_same() -> None:
     fast, plain = FastClassifier(model, compiled=True), TensorClassifier(model)
     for ours, theirs in zip(attacked(fast, probe()), attacked(plain, probe()), strict=True):
         assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_a_compiler_it_goes_on_uncompiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(inductor.cpp, "cxx", (str(tmp_path / "no compiler"),))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    model = classifier("without BatchNorm")
+    fast = FastClassifier(model, compiled=True)
+    torch.testing.assert_close(attacked(fast, probe())[0], attacked(TensorClassifier(model), probe())[0])
+    assert "it cannot be compiled" in caplog.text
+    assert chosen(fast)[0] is FoldedModule
 
 
 @pytest.mark.parametrize(

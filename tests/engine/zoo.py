@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -148,6 +150,33 @@ class Noise(nn.Module):
         return out
 
 
+class Coin(nn.Module):
+    """A branch taken by chance, which a trace would freeze: half of the time even a comparison does not show it."""
+
+    def __init__(self, toss: Callable[[], float]) -> None:
+        super().__init__()
+        self.toss = toss
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *_head(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x.flip(-1) * 0.3 if self.toss() < 0.5 else x)
+        return out
+
+
+class SettledArguments(nn.Module):
+    """Arguments beside x that the forward has settled, and branches on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *_head(4))
+
+    def forward(self, x: Tensor, features: bool = False, scale: float | None = None) -> Tensor:
+        if features:
+            return x
+        out: Tensor = self.body(x)
+        return out if scale is None else scale * out
+
+
 class Constants(nn.Module):
     """Normalises by constants that its forward makes anew each time."""
 
@@ -215,6 +244,10 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "recurrent": (Recurrent, 0),
     "linear over channels": (LinearOverChannels, 0),
     "noise": (Noise, None),
+    "coin": (lambda: Coin(lambda: float(torch.rand(()))), None),
+    "Python's coin": (lambda: Coin(random.random), None),
+    "NumPy's coin": (lambda: Coin(lambda: np.random.rand()), None),
+    "settled arguments": (SettledArguments, 1),
     "constants": (Constants, 1),
     "lost context": (AskedWhileTraced, None),
     "grouped": (grouped, 2),
