@@ -11,9 +11,11 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD
+from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting
 from art_gair.engine.view import FastClassifier
+from art_gair.objectives import AT
 from tests.models import conv_net, digits
+from tests.training.test_step import step_of
 
 pytestmark = [
     pytest.mark.gpu,
@@ -93,16 +95,14 @@ def test_the_view_is_the_model() -> None:
 
 
 def test_a_step_never_waits_for_the_device() -> None:
-    trainer, classifier = trained_on("gpu")
+    """A whole step: attack, weights, loss, update, plugins, guard, meter."""
+    step, meter = step_of(TanhWeighting(0.0), AT(), classifier=classifier_on("gpu"), view_of=FastClassifier)
     x, y = (torch.from_numpy(a).cuda() for a in digits(64))
-    attack = GeometryAwarePGD(classifier, eps=EPS, eps_step=EPS / 4)
-    view = FastClassifier(classifier)
-    perturb = attack.on_batches(view)
-    perturb(x, y)  # the view is chosen, which waits
+    step(x, y, meter)  # the view and the update's form are chosen, which waits
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        perturb(x, y)
+        step(x, y, meter)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert trainer.history
+    step.guard.require_finite(0, 0.1, now=True)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from art_gair import AWP, EMA, FriendlyPGD, GeometryAwarePGD, TanhWeighting
 from art_gair.attacks.geometry_aware_pgd import Perturb
 from art_gair.classifier import TensorClassifier
+from art_gair.engine import FastClassifier
 from art_gair.objectives import AT, Objective
 from art_gair.objectives.per_sample import per_sample
 from art_gair.plugins import ClipGradients, Plugin
@@ -39,11 +40,18 @@ class NoWaits(TorchDispatchMode):
 
 
 def step_of(
-    weighting: Any, objective: Objective, attack: Callable[..., GeometryAwarePGD] = GeometryAwarePGD, **settings: Any
+    weighting: Any,
+    objective: Objective,
+    attack: Callable[..., GeometryAwarePGD] = GeometryAwarePGD,
+    *,
+    classifier: Any = None,
+    view_of: Callable[[Any], TensorClassifier] = TensorClassifier,
+    **settings: Any,
 ) -> tuple[TrainingStep, EpochMeter]:
-    """Return a step on the digits model with every plugin, and a meter."""
-    classifier = digits_classifier(preprocessing_defences=Blur(), preprocessing=(0.5, 0.25))
-    view = TensorClassifier(classifier)
+    """Return a step on the digits model, or another, with every plugin, and a meter."""
+    if classifier is None:
+        classifier = digits_classifier(preprocessing_defences=Blur(), preprocessing=(0.5, 0.25))
+    view = view_of(classifier)
     art_attack = attack(classifier, max_iter=3, **settings)
     second: Perturb | None = None
     if objective.second_attack is not None:
@@ -58,7 +66,9 @@ def step_of(
         second_attack=second,
         max_iter=3,
         objective=objective,
-        loss=per_sample(torch.nn.CrossEntropyLoss(weight=torch.linspace(1, 2, 10)), 10, view.device),
+        loss=per_sample(
+            torch.nn.CrossEntropyLoss(weight=torch.linspace(1, 2, 10, device=view.device)), 10, view.device
+        ),
         weighting=weighting,
         optimizer=classifier.optimizer,
         plugins=plugins,
@@ -90,6 +100,14 @@ def test_no_objective_waits(objective: Objective) -> None:
 @pytest.mark.parametrize("weighting", SCHEMES, ids=repr)
 def test_no_weighting_waits(weighting: Any) -> None:
     assert_runs_ahead(*step_of(weighting, AT()))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_no_fast_view_waits_once_it_is_chosen(objective: Objective) -> None:
+    step, meter = step_of(TanhWeighting(0.0), objective, view_of=FastClassifier)
+    x, y = (torch.from_numpy(a) for a in digits(12))
+    step(x, y, meter)
+    assert_runs_ahead(step, meter)
 
 
 class FriendlyOnGPU(FriendlyPGD):
