@@ -3,13 +3,16 @@
     python benchmarks/growth.py [--repeats 3] [--out benchmarks/results]
 
 One setting moves at a time from K = 10, 1,000 samples, batch 128 and width 16; each figure is the median of epochs of a
-training that has begun. A straight line through (setting, seconds an epoch) is fitted where time should be straight.
+training that has begun. A straight line is fitted where time should be one: in K, in samples, in the number of steps an
+epoch, since a step of a small model costs little more for more samples, and in the width's square, as weights grow.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,12 +56,21 @@ def epoch_seconds(setting: dict[str, int], repeats: int) -> float:
     return median(record["seconds"] for record in trainer.history[1:])
 
 
-def line(values: list[int], seconds: list[float]) -> str:
+STRAIGHT: dict[str, tuple[str, Callable[[int], float]]] = {
+    "K": ("step of the attack", float),
+    "samples": ("sample", float),
+    "batch": ("step of the training", lambda batch: math.ceil(BASE["samples"] / batch)),
+    "width": ("width squared", lambda width: float(width**2)),
+}
+"""What time should grow in a straight line with, as a function of the setting."""
+
+
+def line(values: list[float], unit: str, seconds: list[float]) -> str:
     """Fit seconds = a + b * value, weighted so that each point's relative distance counts; say how far points lie."""
     points, times = np.array(values, dtype=float), np.array(seconds)
     slope, start = np.polyfit(points, times, 1, w=1 / times)
     off = float(np.abs((start + slope * points) / times - 1).max())
-    return f"{start:.3g} s + {slope:.3g} s for each; points lie within {100 * off:.0f} % of it"
+    return f"{start:.3g} s + {slope:.3g} s a {unit}; points lie within {100 * off:.0f} % of it"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,7 +87,8 @@ def main(argv: list[str] | None = None) -> None:
         text += [f"| {name} | seconds an epoch | microseconds a sample |", "|--:|--:|--:|"]
         for setting, taken in zip(settings, seconds, strict=True):
             text.append(f"| {setting[name]} | {taken:.3g} | {1e6 * taken / setting['samples']:.0f} |")
-        text.append(f"\nStraight line: {line(values, seconds)}.\n" if name in ("K", "samples") else "")
+        unit, grows_with = STRAIGHT[name]
+        text.append(f"\nStraight line: {line([grows_with(v) for v in values], unit, seconds)}.\n")
         print("\n".join(text), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "growth.md").write_text("\n".join(text))

@@ -241,21 +241,26 @@ def _fingerprint(view: FastClassifier, x: Tensor, labels: Tensor, settings: dict
     for tensor in view.state():
         model.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     data = [hashlib.sha256(np.ascontiguousarray(t.numpy()).tobytes()).hexdigest() for t in (x, labels)]
-    own = {name: repr(value) for name, value in settings.items()}
+    own = {name: repr(value) for name, value in settings.items()} | _versions(("art_gair", "pyautoattack"))
     return {**own, "model": model.hexdigest(), "x": data[0], "y": data[1]}
 
 
-def _environment(view: TensorClassifier, seconds: float) -> dict[str, Any]:
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Those of the packages that are installed."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    return found
+
+
+def _environment(view: TensorClassifier, seconds: float) -> dict[str, Any]:
     device = torch.cuda.get_device_name(view.device) if view.device.type == "cuda" else platform.processor() or "CPU"
     parameters = sum(p.numel() for p in view.module.parameters())
     return {
-        "packages": found,
+        "packages": _versions(PACKAGES),
         "python": platform.python_version(),
         "device": f"{device}, {torch.get_num_threads()} threads" if view.device.type == "cpu" else device,
         "model": f"{type(view.module).__name__}, {parameters} parameters",

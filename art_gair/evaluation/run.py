@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 import zlib
@@ -144,7 +145,7 @@ class Store:
                     f"resume_from={str(folder)!r} holds the results of another evaluation: {', '.join(other)} differ. "
                     "Take another folder, or the same model, data and settings."
                 )
-        path.write_text(json.dumps(fingerprint, indent=1), encoding="utf-8")
+        _write(path, json.dumps(fingerprint, indent=1).encode())
 
     def read(self, attack: Attack, x: Tensor) -> AttackResult:
         """Return what is kept of an attack, or an empty result."""
@@ -160,17 +161,22 @@ class Store:
         return result
 
     def write(self, result: AttackResult) -> None:
-        """Keep a result; a kill while it is written leaves the one before."""
+        """Keep a result."""
         said = {"tries": list(result.tries), "seconds": result.seconds, "notes": result.notes}
         arrays: dict[str, Any] = {f"try {i}": mask for i, mask in enumerate(result.tries.values())}
         arrays |= {name: getattr(result, name) for name in ("attacked", "broken", "predictions", "margins")}
         if result.kappa is not None:
             arrays["kappa"] = result.kappa
-        path = self._path(result.name)
-        unfinished = path.with_suffix(".part")
-        with unfinished.open("wb") as file:
-            np.savez(file, said=np.array(json.dumps(said)), **arrays)
-        unfinished.replace(path)
+        content = io.BytesIO()
+        np.savez(content, said=np.array(json.dumps(said)), **arrays)
+        _write(self._path(result.name), content.getvalue())
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that a kill meanwhile leaves the one before."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
