@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ ALPHA = 0.01
 
 TESTS = 9
 """Tests at most: four scales, margin loss, black box, AutoAttack, growing eps, more effort."""
+
+LEAST_GAP = next(gained for gained in count(1) if paired_p(gained, 0) < ALPHA / TESTS)
+"""Samples that one attack must break and another not, at the least, for their paired test to tell."""
 
 WELL_UNDER = 0.15
 """Share of PGD-20's survivors that AutoAttack breaks on models that hide nothing: at most 14 % in the published

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_gair import plots
+from art_gair.evaluation.masking import LEAST_GAP
 from art_gair.evaluation.statistics import CONFIDENCE, interval
 
 if TYPE_CHECKING:
     from art_gair.evaluation.report import RobustnessReport
 
 Row = tuple[str, ...]
-
-NO_FLAGS = "No sign of gradient masking was found."
 
 HEADER: Row = ("", "accuracy, %", f"{CONFIDENCE:.0%} interval", "broken", "seconds")
 
@@ -64,12 +63,20 @@ def table(report: RobustnessReport) -> str:
 def _said(report: RobustnessReport) -> Iterator[str]:
     yield about(report)
     if not report.flags:
-        yield NO_FLAGS
+        yield no_flags(report)
     else:
         signs = "1 sign" if len(report.flags) == 1 else f"{len(report.flags)} signs"
         yield f"{signs} of gradient masking; the true accuracy may be lower:"
         yield from (f"  ! {flag}" for flag in report.flags)
     yield from (f"  warning: {warning}" for warning in report.warnings)
+
+
+def no_flags(report: RobustnessReport) -> str:
+    """What it means that nothing was found: on few samples little can be."""
+    return (
+        f"No sign of gradient masking was found; on {report.n} samples a gap between two attacks stands out "
+        f"from chance at {LEAST_GAP} samples or more, {100 * LEAST_GAP / report.n:.1f} points."
+    )
 
 
 def about(report: RobustnessReport) -> str:
@@ -104,7 +111,7 @@ def markdown(report: RobustnessReport, figures: Sequence[str]) -> str:
     """The report as a document; figures lie beside it."""
     text = ["# Robustness report\n", f"{about(report)}\n", _markdown_table([HEADER, *rows(report)])]
     text += ["\n## Signs of gradient masking\n"]
-    text += [f"- **{flag.name}**: {flag.evidence}. Rule: {flag.rule}" for flag in report.flags] or [NO_FLAGS]
+    text += [f"- **{flag.name}**: {flag.evidence}. Rule: {flag.rule}" for flag in report.flags] or [no_flags(report)]
     if report.warnings:
         text += ["\n## Warnings\n", *(f"- {warning}" for warning in report.warnings)]
     text += ["\n## Figures\n", *(f"![{FIGURES[name][0]}]({name}.png)\n" for name in figures)]
@@ -147,7 +154,7 @@ def page(report: RobustnessReport, figures: dict[str, bytes]) -> str:
         f'<section class="bad"><h2>Signs of gradient masking</h2><p>The true accuracy may be lower than any figure '
         f"here.</p><ul>{flags}</ul></section>"
         if flags
-        else f'<section class="good"><p>{NO_FLAGS}</p></section>'
+        else f'<section class="good"><p>{no_flags(report)}</p></section>'
     )
     warned = "".join(f"<li>{html.escape(w)}</li>" for w in report.warnings)
     verdict += f'<section class="bad"><h2>Warnings</h2><ul>{warned}</ul></section>' if warned else ""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from art_gair.evaluation import RobustnessReport, compare, evaluate_robustness
-from art_gair.evaluation.statistics import interval
+from art_gair.evaluation.masking import ALPHA, LEAST_GAP, TESTS
+from art_gair.evaluation.statistics import interval, paired_p
 from tests.evaluation import planted
 from tests.evaluation.planted import EPS, adversarially_trained, around, held_out, plain
 
@@ -52,9 +53,14 @@ def test_the_table_says_it_all(report: RobustnessReport, flagged: RobustnessRepo
     line = next(line for line in report.table().splitlines() if line.startswith("worst case"))
     accuracy = 100 * int(report.robust.sum()) / report.n
     assert re.split(r"\s{2,}", line)[1:3] == [f"{accuracy:.1f}", f"{100 * low:.1f} - {100 * high:.1f}"]
-    assert "No sign of gradient masking" in str(report)
+    assert "No sign of gradient masking was found; on 80 samples" in str(report)
+    assert f"at {LEAST_GAP} samples or more, {100 * LEAST_GAP / 80:.1f} points" in str(report)
     assert "logit scaling" in flagged.table()
     assert f"{len(flagged.flags)} signs" in flagged.table()
+
+
+def test_the_least_gap_is_the_least_that_tells() -> None:
+    assert paired_p(LEAST_GAP, 0) < ALPHA / TESTS <= paired_p(LEAST_GAP - 1, 0)
 
 
 def test_json_comes_back_as_it_was(flagged: RobustnessReport, tmp_path: Path) -> None:
