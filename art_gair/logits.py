@@ -12,7 +12,7 @@ def best_other(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return values, classes
 
 
-def of_label(scores: Tensor, labels: Tensor) -> Tensor:
+def label_score(scores: Tensor, labels: Tensor) -> Tensor:
     """Return the score of each sample's label, (n,)."""
     return scores.gather(1, labels[:, None])[:, 0]
 
@@ -21,3 +21,9 @@ def kl_divergence(clean_logits: Tensor, adversarial_logits: Tensor) -> Tensor:
     """KL(f(x) || f(x_adv)) of each sample, (n,); the gradient flows through both."""
     log_p, log_q = clean_logits.log_softmax(dim=1), adversarial_logits.log_softmax(dim=1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+
+
+def probability_margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """p_y less the largest other probability, float64 (n,), -1..1."""
+    probabilities = logits.double().softmax(dim=1)
+    return label_score(probabilities, labels) - best_other(probabilities, labels)[0]

@@ -16,7 +16,7 @@ from typing import Any
 
 from art.estimators.classification import PyTorchClassifier
 
-from art_gair.attacks.default import span_of
+from art_gair.attacks.default import input_range
 from art_gair.attacks.friendly_pgd import FriendlyPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.objectives import AT, MART, TRADES, CompositeKL, Objective
@@ -149,7 +149,7 @@ def _trainer(
     tau: Callable[[int], float] | None = None,
 ) -> AdversarialTrainerGAIRAT:
     """Put the parts together and print them."""
-    preset, span = _preset(dataset), span_of(classifier)
+    preset, span = _preset(dataset), input_range(classifier)
     objective = AT() if objective is None else objective
     settings: dict[str, Any] = {**objective.attack, "max_iter": preset.max_iter}
     settings |= {"eps": preset.eps * span, "eps_step": preset.eps_step * span}

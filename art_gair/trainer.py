@@ -15,27 +15,27 @@ from torch.optim.lr_scheduler import LRScheduler
 from art_gair.attacks.default import default_attack
 from art_gair.attacks.geometry_aware_pgd import Perturb
 from art_gair.checks import require_int
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.view import FastClassifier
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample
 from art_gair.plugins.base import Plugin
-from art_gair.training.data import Epoch, epochs_of_arrays, epochs_of_generator
+from art_gair.training.data import Epoch, epochs_from_arrays, epochs_from_generator
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochRecord
 from art_gair.training.loop import train
-from art_gair.training.parts import (
+from art_gair.training.requirements import (
     BurnIn,
-    burn_in_of,
+    as_inner_attack,
+    burn_in_epochs,
     check_burn_in,
     check_optimizer,
     check_parts,
     check_schedules,
-    inner_of,
 )
 from art_gair.training.step import TrainingStep
-from art_gair.training.validation import Validator, validator_of
+from art_gair.training.validation import Validator, make_validator
 from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
 from art_gair.weighting.uniform import UniformWeighting
@@ -91,9 +91,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         compile: bool = False,
         plugins: Sequence[Plugin] = (),
     ) -> None:
-        view = FastClassifier(classifier, type(self), precision=precision, compiled=compile)
-        check_optimizer(classifier.optimizer, view)
-        per_sample(classifier.loss, view.nb_classes, view.device)
+        tensor_classifier = FastClassifier(classifier, type(self), precision=precision, compiled=compile)
+        check_optimizer(classifier.optimizer, tensor_classifier)
+        per_sample(classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device)
         self.objective = AT() if objective is None else objective
         self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting
         self.precision = precision
@@ -104,7 +104,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         check_parts(classifier, attack, self.weighting, self.objective, self.plugins)
         super().__init__(classifier, attacks=attack, ratio=1.0)
         self.attack = attack
-        inner_of(attack).on_batches(view)  # refuses radii for each sample of an array
+        as_inner_attack(attack).on_batches(tensor_classifier)  # refuses radii for each sample of an array
         self.burn_in = check_burn_in(BURN_IN_SHARE if burn_in is None else burn_in)
         self.history: list[EpochRecord] = []
         self.best_epoch: int | None = None
@@ -144,11 +144,13 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         :raises FloatingPointError: if the loss turns non-finite; the model keeps its last finite weights.
         """
         _refuse(kwargs, "fit", "x, y, validation_data, batch_size, nb_epochs, scheduler, validation_attack, keep_best")
-        view = self._view()
+        tensor_classifier = self._tensor_classifier()
         batch_size = require_int(batch_size, "batch_size", at_least=1)
-        batches = epochs_of_arrays(view, x, y, batch_size, unlabelled=self.objective.unlabelled)
-        validator = validator_of(view, self.classifier, self.attack, validation_data, validation_attack, keep_best)
-        self._train(view, batches, nb_epochs, validator, scheduler)
+        batches = epochs_from_arrays(tensor_classifier, x, y, batch_size, unlabelled=self.objective.unlabelled)
+        validator = make_validator(
+            tensor_classifier, self.classifier, self.attack, validation_data, validation_attack, keep_best
+        )
+        self._train(tensor_classifier, batches, nb_epochs, validator, scheduler)
 
     def fit_generator(
         self,
@@ -169,38 +171,40 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         """
         allowed = "generator, nb_epochs, validation_data, scheduler, validation_attack, keep_best"
         _refuse(kwargs, "fit_generator", allowed)
-        view = self._view()
-        batches = epochs_of_generator(view, generator, unlabelled=self.objective.unlabelled)
-        validator = validator_of(view, self.classifier, self.attack, validation_data, validation_attack, keep_best)
-        self._train(view, batches, nb_epochs, validator, scheduler)
+        tensor_classifier = self._tensor_classifier()
+        batches = epochs_from_generator(tensor_classifier, generator, unlabelled=self.objective.unlabelled)
+        validator = make_validator(
+            tensor_classifier, self.classifier, self.attack, validation_data, validation_attack, keep_best
+        )
+        self._train(tensor_classifier, batches, nb_epochs, validator, scheduler)
 
-    def _view(self) -> FastClassifier:
+    def _tensor_classifier(self) -> FastClassifier:
         """Return the classifier as tensors see it now; the parts may have been set since, and are looked at again."""
         check_parts(self.classifier, self.attack, self.weighting, self.objective, self.plugins)
         return FastClassifier(self.classifier, precision=self.precision, compiled=self.compile)
 
     def _train(
         self,
-        view: TensorClassifier,
+        tensor_classifier: TensorClassifier,
         batches: Epoch,
         nb_epochs: int,
         validator: Validator | None,
         scheduler: LRScheduler | None,
     ) -> None:
         nb_epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        inner, optimizer = inner_of(self.attack), self.classifier.optimizer
-        in_burn_in = burn_in_of(self.burn_in, nb_epochs)
+        inner, optimizer = as_inner_attack(self.attack), self.classifier.optimizer
+        in_burn_in = burn_in_epochs(self.burn_in, nb_epochs)
         check_schedules(nb_epochs, inner, self.weighting, scheduler, optimizer, validator is not None)
-        loss = per_sample(self.classifier.loss, view.nb_classes, view.device)
-        guard = FiniteGuard(view)
+        loss = per_sample(self.classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device)
+        guard = FiniteGuard(tensor_classifier)
 
-        def step_of(epoch: int) -> TrainingStep:
+        def make_step(epoch: int) -> TrainingStep:
             inner.epoch = epoch
-            view.begin_epoch()
+            tensor_classifier.begin_epoch()
             return TrainingStep(
-                classifier=view,
-                attack=inner.on_batches(view),
-                second_attack=self._second_attack(view),
+                classifier=tensor_classifier,
+                attack=inner.on_batches(tensor_classifier),
+                second_attack=self._second_attack(tensor_classifier),
                 max_iter=inner.max_iter,
                 objective=self.objective,
                 loss=loss,
@@ -215,15 +219,15 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         logger.info("Performing adversarial training with GAIRAT: %s", self)
         self.history, self.best_epoch = [], None
         for plugin in self.plugins:
-            plugin.start(view, optimizer)
+            plugin.start(tensor_classifier, optimizer)
         try:
             with torch.enable_grad():
-                train(step_of, batches, nb_epochs, scheduler, validator, self.history)
+                train(make_step, batches, nb_epochs, scheduler, validator, self.history)
             for plugin in self.plugins:
                 plugin.finish()
             self._keep_best(validator)
         finally:
-            view.module.eval()
+            tensor_classifier.module.eval()
 
     def _keep_best(self, validator: Validator | None) -> None:
         """Put the best epoch's model in the place of the last one's, and of what the plugins left, if asked for."""
@@ -233,10 +237,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         self.best_epoch = validator.best.epoch
         logger.info("The classifier holds the weights of epoch %s, the best on validation_data.", self.best_epoch)
 
-    def _second_attack(self, view: TensorClassifier) -> Perturb | None:
+    def _second_attack(self, tensor_classifier: TensorClassifier) -> Perturb | None:
         if self.objective.second_attack is None:
             return None
-        return self.attack.with_loss(self.objective.second_attack).on_batches(view)
+        return self.attack.with_loss(self.objective.second_attack).on_batches(tensor_classifier)
 
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"

@@ -28,7 +28,7 @@ import torch
 from contenders import CONTENDERS, MODELS, Work
 from write import write
 
-from art_gair.engine.precision import computes_bf16, dtype_of
+from art_gair.engine.precision import compute_dtype, computes_bf16
 
 PEAK_SIZE = 64
 MEMORY_OF = ("ART AT", "GAIRAT")
@@ -51,7 +51,7 @@ def place(cell: dict[str, Any]) -> tuple[int, str, int]:
 
 def peak_rates(precision: str, device: str) -> dict[str, float]:
     """Operations a second of a large 3x3 convolution, channels-last, and of a large matrix product: best of 5."""
-    dtype, size = dtype_of(precision, torch.device(device)), 2048 if device == "cpu" else 8192
+    dtype, size = compute_dtype(precision, torch.device(device)), 2048 if device == "cpu" else 8192
     channels, side = 256, 32
     image = torch.rand(PEAK_SIZE, channels, side, side, device=device, dtype=dtype)
     image = image.contiguous(memory_format=torch.channels_last)

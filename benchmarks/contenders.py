@@ -22,9 +22,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from art_gair import TRADES, AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
-from art_gair.classifier import Form, TensorClassifier
 from art_gair.engine import FoldedModule
-from art_gair.engine.precision import dtype_of
+from art_gair.engine.classifier import Form, TensorClassifier
+from art_gair.engine.precision import compute_dtype
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from models import ResNet18, SmallCNN, wide_resnet
@@ -159,26 +159,26 @@ def our_pgd(work: Work) -> Timed:
 def floor(work: Work) -> Timed:
     """K bare forward and input-gradient passes of the folded model, then one bare update; nothing else."""
     classifier, (images, classes) = work.classifier(), work.data()
-    view, optimizer = TensorClassifier(classifier), classifier.optimizer
-    device = view.device
-    form = Form(torch.channels_last, dtype_of(work.precision, device))
+    tensor_classifier, optimizer = TensorClassifier(classifier), classifier.optimizer
+    device = tensor_classifier.device
+    form = Form(torch.channels_last, compute_dtype(work.precision, device))
     batches = [
         (x.to(device), y.to(device))
         for x, y in zip(
             torch.from_numpy(images).split(work.batch), torch.from_numpy(classes).split(work.batch), strict=True
         )
     ]
-    view.module.eval()
-    folded = FoldedModule(view.module, batches[0][0])
+    tensor_classifier.module.eval()
+    folded = FoldedModule(tensor_classifier.module, batches[0][0])
     folded.run_as(form)
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
         for _ in range(work.max_iter):
             z = x.detach().requires_grad_(True)
             torch.autograd.grad(cross_entropy(form(folded.module, z), y, reduction="sum"), z)
-        view.module.train()
+        tensor_classifier.module.train()
         optimizer.zero_grad()
-        cross_entropy(form(view.module, x), y).backward()
+        cross_entropy(form(tensor_classifier.module, x), y).backward()
         optimizer.step()
 
     def call() -> None:

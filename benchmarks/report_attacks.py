@@ -26,9 +26,9 @@ from digits import EPS, digits, small_cnn
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
 from art_gair.engine.view import FastClassifier
-from art_gair.evaluation.autoattack import autoattack_of
-from art_gair.evaluation.statistics import interval
+from art_gair.evaluation.autoattack import run_autoattack
 from art_gair.evaluation.threat import Threat
+from art_gair.report.statistics import interval
 
 
 def measured(calls: dict[str, Callable[[], Any]], right: Callable[[Any], int], n: int, repeats: int) -> list[str]:
@@ -62,11 +62,11 @@ def main(argv: list[str] | None = None) -> None:
     classifier = small_cnn(0)
     attack = GeometryAwarePGD(classifier, eps=EPS, eps_step=EPS / 4)
     AdversarialTrainerGAIRAT(classifier, attack, UniformWeighting()).fit(x_train, y_train, nb_epochs=10)
-    view = FastClassifier(classifier)
+    tensor_classifier = FastClassifier(classifier)
 
     def pair(n: int) -> tuple[Any, Any, Threat, Callable[[Any], int]]:
         x, y = x_test[:n], y_test[:n]
-        threat = Threat(view, np.inf, EPS, n)
+        threat = Threat(tensor_classifier, np.inf, EPS, n)
         return x, y, threat, lambda z: int((classifier.predict(np.asarray(z)).argmax(axis=1) == y).sum())
 
     lines = ["| attack | samples | accuracy, % | 95 % interval | seconds |", "|---|--:|--:|--:|--:|"]
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     few = (torch.from_numpy(few_x), torch.from_numpy(few_y))
     auto = {
         "ART's AutoAttack": lambda: arts.generate(few_x, few_y),
-        "AutoAttack in the report": lambda: autoattack_of(few_threat, *few, "standard", 0, []).numpy(),
+        "AutoAttack in the report": lambda: run_autoattack(few_threat, *few, "standard", 0, []).numpy(),
     }
     lines += measured(auto, few_right, args.autoattack, 1)
     args.out.mkdir(parents=True, exist_ok=True)

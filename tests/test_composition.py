@@ -38,7 +38,7 @@ from art_gair import (
 from art_gair.attacks.art_attack import ArtAttack
 from art_gair.attacks.losses import LOSSES
 from art_gair.attacks.norms import NORMS
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.logits import kl_divergence
 from art_gair.objectives import CompositeKL
 from art_gair.plugins import ClipGradients

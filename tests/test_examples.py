@@ -23,7 +23,7 @@ from models import MODELS
 
 from art_gair.attacks.norms import NORMS
 from art_gair.attacks.pgd import PGD
-from art_gair.classifier import Box
+from art_gair.engine.classifier import Box
 from tests.reference import algorithm_1
 
 

@@ -9,7 +9,7 @@ from art.attacks.evasion import SaliencyMapMethod
 from torch import Tensor
 
 from art_gair.attacks.geometry_aware_pgd import Perturb
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 
 
 class ArtAttack:

@@ -18,11 +18,12 @@ def default_attack(classifier: PyTorchClassifier, **settings: Any) -> GeometryAw
     :raises ValueError: if the classifier has no finite clip_values.
     """
     return GeometryAwarePGD(
-        classifier, **{"eps": 8 / 255 * span_of(classifier), "eps_step": 2 / 255 * span_of(classifier), **settings}
+        classifier,
+        **{"eps": 8 / 255 * input_range(classifier), "eps_step": 2 / 255 * input_range(classifier), **settings},
     )
 
 
-def span_of(classifier: PyTorchClassifier) -> NDArray[np.float64]:
+def input_range(classifier: PyTorchClassifier) -> NDArray[np.float64]:
     """Return the range of the classifier's clip_values, one number or one a feature.
 
     :raises ValueError: if it has none, or they are not finite.

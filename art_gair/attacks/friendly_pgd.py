@@ -12,7 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.attacks.pgd import PGD
 from art_gair.checks import require_number
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.schedules import value_at
 
 

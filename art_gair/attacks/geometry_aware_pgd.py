@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm.auto import trange
 
 from art_gair.attacks.losses import LOSSES
-from art_gair.attacks.norms import norm_of
+from art_gair.attacks.norms import find_norm
 from art_gair.attacks.pgd import PGD
 from art_gair.checks import require_fit, require_int
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.view import PROBE, FastClassifier, View
 from art_gair.schedules import value_at
 
@@ -159,7 +159,7 @@ class GeometryAwarePGD(EvasionAttack):
             _require_positive(value_at(self.eps, epoch), "eps")
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
-        return PGD(norm_of(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
+        return PGD(find_norm(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
 
     def _radii(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Eps and eps_step as tensors that broadcast against inputs of this shape."""
@@ -174,7 +174,7 @@ class GeometryAwarePGD(EvasionAttack):
 
     def _check_params(self) -> None:
         super()._check_params()
-        norm_of(self.norm)
+        find_norm(self.norm)
         _require_positive(value_at(self.eps, self.epoch), "eps")
         _require_positive(self.eps_step, "eps_step")
         require_int(self.max_iter, "max_iter", at_least=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from art_gair.logits import best_other, kl_divergence, of_label
+from art_gair.logits import best_other, kl_divergence, label_score
 
 AttackLoss = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
@@ -22,7 +22,7 @@ def margin(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = None) -
 
     Unlike the cross entropy it does not saturate, so it looks behind gradients that vanish in the softmax.
     """
-    return best_other(logits, labels)[0] - of_label(logits, labels)
+    return best_other(logits, labels)[0] - label_score(logits, labels)
 
 
 def kl(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = None) -> Tensor:

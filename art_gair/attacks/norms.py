@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_gair.classifier import Box
+from art_gair.engine.classifier import Box
 
 
 class Norm(Protocol):
@@ -106,7 +106,7 @@ class L1:
 NORMS: dict[float, Norm] = {np.inf: Linf(), 2.0: L2(), 1.0: L1()}
 
 
-def norm_of(norm: Any) -> Norm:
+def find_norm(norm: Any) -> Norm:
     """Look up ART's norm argument: "inf", np.inf, 1 or 2.
 
     :raises ValueError: for any other norm.

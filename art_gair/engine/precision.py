@@ -7,7 +7,7 @@ import torch
 PRECISIONS = ("fp32", "bf16", "auto")
 
 
-def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the type that convolutions and matrix products are computed in: torch.float32 or torch.bfloat16.
 
     :param precision: "fp32"; "bf16", wherever it is asked for; or "auto": bf16 where the device has instructions for

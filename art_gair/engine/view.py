@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from art_gair import generators
-from art_gair.classifier import PLAIN, Form, Model, TensorClassifier, assign
+from art_gair.engine.classifier import PLAIN, Form, Model, TensorClassifier, assign
 from art_gair.engine.fold import FoldedModule
-from art_gair.engine.precision import dtype_of
+from art_gair.engine.precision import compute_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class FastClassifier(TensorClassifier):
         super().__init__(classifier, used_by)
         if not isinstance(compiled, bool):
             raise TypeError(f"compile is {compiled!r}; expected True or False.")
-        self.dtype = dtype_of(precision, self.device)
+        self.dtype = compute_dtype(precision, self.device)
         self.compiled = compiled
         self.view: View | None = None
         self.trusted = False

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from art_gair.evaluation.autoattack import autoattack_of
+from art_gair.evaluation.autoattack import run_autoattack
 from art_gair.evaluation.threat import Threat
 
 SCALES = (1e-2, 1e-1, 1e1, 1e2)
@@ -96,7 +96,7 @@ class AutoAttack:
 
     def tries(self, threat: Threat, x: Tensor, labels: Tensor, seed: int, notes: list[str]) -> Iterator[Try]:
         """Yield its one result."""
-        yield Try(self.version, autoattack_of(threat, x, labels, self.version, seed, notes))
+        yield Try(self.version, run_autoattack(threat, x, labels, self.version, seed, notes))
 
 
 PGD_20 = PGDAttack("pgd_20", "PGD-20")

@@ -42,7 +42,7 @@ def require_autoattack() -> ModuleType:
     return package
 
 
-def autoattack_of(threat: Threat, x: Tensor, labels: Tensor, version: str, seed: int, notes: list[str]) -> Tensor:
+def run_autoattack(threat: Threat, x: Tensor, labels: Tensor, version: str, seed: int, notes: list[str]) -> Tensor:
     """Run AutoAttack on x: adversarial examples like x, float32 on the CPU.
 
     Its code works on images in 0..1, so it sees x scaled to that; a vector is an image of one row to it. With fewer

@@ -18,25 +18,29 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from art_gair import generators
-from art_gair.attacks.norms import norm_of
+from art_gair.attacks.norms import find_norm
 from art_gair.checks import require_int, require_number
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.view import FastClassifier
 from art_gair.evaluation.attacks import AUTOATTACK_RAND, PRESETS, Attack, AutoAttack
 from art_gair.evaluation.autoattack import require_autoattack
-from art_gair.evaluation.masking import (
+from art_gair.evaluation.runner import Runner, Store
+from art_gair.evaluation.signs import (
     CURVE_SAMPLES,
     REPEATABLE,
     Evidence,
-    curve_of,
-    flags_of,
+    find_flags,
     gradients_useless,
+    measure_curve,
 )
-from art_gair.evaluation.report import Clean, Examples, RobustnessReport
-from art_gair.evaluation.run import Runner, Store, margins_of
 from art_gair.evaluation.threat import Threat
+from art_gair.logits import probability_margins
+from art_gair.report.data import Clean, Examples, RobustnessReport
 
 logger = logging.getLogger(__name__)
+
+SHOWN = 5
+"""Best and worst examples each."""
 
 PACKAGES = ("art_gair", "adversarial-robustness-toolbox", "torch", "numpy", "scipy", "pyautoattack")
 
@@ -81,7 +85,7 @@ def evaluate_robustness(
     :raises NotImplementedError: if the classifier has numpy preprocessing.
     :raises TypeError, ValueError: if an argument is unusable, by its name, before any attack.
     """
-    norm_of(norm)
+    find_norm(norm)
     eps = require_number(eps, "eps", above=0.0)
     batch_size = require_int(batch_size, "batch_size", at_least=1)
     seed = require_int(seed, "seed", at_least=0)
@@ -91,16 +95,18 @@ def evaluate_robustness(
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}; expected one of {', '.join(map(repr, PRESETS))}.")
     attacks = PRESETS[preset]
-    view = FastClassifier(classifier)
-    inputs, labels = _checked(view, x, y, autoattack=any(isinstance(a, AutoAttack) for a in attacks))
+    tensor_classifier = FastClassifier(classifier)
+    inputs, labels = _checked(tensor_classifier, x, y, autoattack=any(isinstance(a, AutoAttack) for a in attacks))
     settings = {"eps": eps, "norm": "inf" if norm in (np.inf, "inf") else int(norm), "preset": preset, "seed": seed}
     settings |= {"cascade": cascade, "batch_size": batch_size}
-    store = None if resume_from is None else Store(resume_from, _fingerprint(view, inputs, labels, settings))
+    store = (
+        None if resume_from is None else Store(resume_from, _fingerprint(tensor_classifier, inputs, labels, settings))
+    )
     began = time.perf_counter()
     with tqdm(total=1.0, desc="Robustness", disable=not verbose, leave=False, bar_format=BAR) as bar:
-        threat = Threat(view, norm, eps, batch_size, moved=lambda n: _forward(bar, bar.n + n))
+        threat = Threat(tensor_classifier, norm, eps, batch_size, moved=lambda n: _forward(bar, bar.n + n))
         with generators.restored():
-            generators.seed(view.device, seed)
+            generators.seed(tensor_classifier.device, seed)
             return _evaluate(threat, inputs, labels, attacks, settings, store, bar, began)
 
 
@@ -149,10 +155,10 @@ def _evaluate(
         gradients_useless(threat, x.float(), labels),
         (first.argmax(dim=1) != second.argmax(dim=1)).numpy(),
         noise,
-        curve_of(threat, x[subset], labels[subset], correct[subset.numpy()]),
+        measure_curve(threat, x[subset], labels[subset], correct[subset.numpy()]),
         max(1.0 / threat.classifier.nb_classes, float(labels.bincount().max()) / len(labels)),
     )
-    flags = flags_of(evidence)
+    flags = find_flags(evidence)
     results = list(runner.results.values())
     for result in results:
         warned += [f"{result.title}: {note}" for note in dict.fromkeys(result.notes)]
@@ -161,7 +167,7 @@ def _evaluate(
         environment=_environment(threat.classifier, time.perf_counter() - began),
         labels=labels.numpy(),
         nb_classes=threat.classifier.nb_classes,
-        clean=Clean(correct, first.argmax(dim=1).numpy(), margins_of(first, labels).numpy()),
+        clean=Clean(correct, first.argmax(dim=1).numpy(), probability_margins(first, labels).numpy()),
         attacks=results,
         curve=evidence.curve,
         flags=flags,
@@ -170,12 +176,12 @@ def _evaluate(
     )
 
 
-def _checked(view: FastClassifier, x: Any, y: Any, *, autoattack: bool) -> tuple[Tensor, Tensor]:
-    if view.box is None:
+def _checked(tensor_classifier: FastClassifier, x: Any, y: Any, *, autoattack: bool) -> tuple[Tensor, Tensor]:
+    if tensor_classifier.box is None:
         raise ValueError(
             "the classifier has no clip_values; attacks need the range of valid inputs, for instance (0, 1)."
         )
-    span = view.box.upper - view.box.lower
+    span = tensor_classifier.box.upper - tensor_classifier.box.lower
     if not torch.isfinite(span).all():
         raise ValueError("the classifier's clip_values are infinite; attacks need a finite range of valid inputs.")
     if autoattack:
@@ -185,8 +191,8 @@ def _checked(view: FastClassifier, x: Any, y: Any, *, autoattack: bool) -> tuple
                 "the classifier's clip_values span ranges of different lengths; AutoAttack's code needs one for all "
                 "features, so that eps is one number. Scale the features, or choose preset='quick'."
             )
-    inputs = view.inputs(x).cpu()
-    return inputs, view.labels(y, len(inputs)).cpu()
+    inputs = tensor_classifier.inputs(x).cpu()
+    return inputs, tensor_classifier.labels(y, len(inputs)).cpu()
 
 
 def _warnings(logits: Tensor, correct: NDArray[np.bool_]) -> list[str]:
@@ -229,16 +235,27 @@ def _span(seconds: float) -> str:
 
 
 def _examples(threat: Threat, x: Tensor, labels: Tensor, runner: Runner) -> Examples | None:
-    """The samples that PGD-20 moved deepest into a wrong class, and those it moved least, attacked once more."""
+    """Attack the samples once more that PGD-20 moved deepest into a wrong class, and those it moved least."""
     result = runner.results.get("pgd_20")
     if result is None or len(x.shape) != 4:
         return None
-    return Examples.of(threat, x, labels, result)
+    order = np.argsort(result.margins[result.attacked], kind="stable")
+    rows = np.flatnonzero(result.attacked)[order]
+    rows = np.concatenate([rows[:SHOWN], rows[SHOWN:][::-1][:SHOWN]])
+    clean, true = x[rows].float(), labels[rows]
+    x_adv, _ = threat.pgd(clean, true, loss="ce", max_iter=20, step=0.25)
+    logits = threat.logits(x_adv)
+    lower, span = threat.box.lower.cpu(), (threat.box.upper - threat.box.lower).cpu()
+    images = [(255 * (z - lower) / span).round().to(torch.uint8).numpy() for z in (clean, x_adv)]
+    margins = probability_margins(logits, true).numpy()
+    return Examples(images[0], images[1], true.numpy(), logits.argmax(dim=1).numpy(), margins)
 
 
-def _fingerprint(view: FastClassifier, x: Tensor, labels: Tensor, settings: dict[str, Any]) -> dict[str, str]:
+def _fingerprint(
+    tensor_classifier: FastClassifier, x: Tensor, labels: Tensor, settings: dict[str, Any]
+) -> dict[str, str]:
     model = hashlib.sha256()
-    for tensor in view.state():
+    for tensor in tensor_classifier.state():
         model.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     data = [hashlib.sha256(np.ascontiguousarray(t.numpy()).tobytes()).hexdigest() for t in (x, labels)]
     own = {name: repr(value) for name, value in settings.items()} | _versions(("art_gair", "pyautoattack"))
@@ -256,13 +273,17 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _environment(view: TensorClassifier, seconds: float) -> dict[str, Any]:
-    device = torch.cuda.get_device_name(view.device) if view.device.type == "cuda" else platform.processor() or "CPU"
-    parameters = sum(p.numel() for p in view.module.parameters())
+def _environment(tensor_classifier: TensorClassifier, seconds: float) -> dict[str, Any]:
+    device = (
+        torch.cuda.get_device_name(tensor_classifier.device)
+        if tensor_classifier.device.type == "cuda"
+        else platform.processor() or "CPU"
+    )
+    parameters = sum(p.numel() for p in tensor_classifier.module.parameters())
     return {
         "packages": _versions(PACKAGES),
         "python": platform.python_version(),
-        "device": f"{device}, {torch.get_num_threads()} threads" if view.device.type == "cpu" else device,
-        "model": f"{type(view.module).__name__}, {parameters} parameters",
+        "device": f"{device}, {torch.get_num_threads()} threads" if tensor_classifier.device.type == "cpu" else device,
+        "model": f"{type(tensor_classifier.module).__name__}, {parameters} parameters",
         "seconds": seconds,
     }

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from art_gair.attacks.losses import LOSSES
-from art_gair.attacks.norms import norm_of
+from art_gair.attacks.norms import find_norm
 from art_gair.attacks.pgd import PGD
-from art_gair.classifier import Box, Model, TensorClassifier
+from art_gair.engine.classifier import Box, Model, TensorClassifier
 
 ROUNDING = 1e-4
 """How far outside the ball, as a share of its radius, arithmetic may leave a point."""
@@ -61,7 +61,7 @@ class Threat:
 
         :param step: length of a step as a share of eps.
         """
-        pgd = PGD(norm_of(self.norm), loss, max_iter, 1, self.box)
+        pgd = PGD(find_norm(self.norm), loss, max_iter, 1, self.box)
         eps = torch.tensor(self.eps)
         done = []
         for batch, own in zip(self.batches(x), labels.split(self.batch_size), strict=True):
@@ -84,7 +84,9 @@ class Threat:
 
     def random_points(self, x: Tensor) -> Tensor:
         """One random point of each sample's ball, inside clip_values."""
-        moved = [self.box.clip(z + norm_of(self.norm).sample(z, torch.tensor(self.eps).to(z))) for z in self.batches(x)]
+        moved = [
+            self.box.clip(z + find_norm(self.norm).sample(z, torch.tensor(self.eps).to(z))) for z in self.batches(x)
+        ]
         return torch.cat([z.cpu() for z in moved])
 
     def inside(self, x: Tensor, x_adv: Tensor) -> Tensor:

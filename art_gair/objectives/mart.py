@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from art_gair.checks import require_number
-from art_gair.classifier import TensorClassifier
-from art_gair.logits import best_other, kl_divergence, of_label
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.logits import best_other, kl_divergence, label_score
 from art_gair.objectives.base import Batch, Objective, Terms
 from art_gair.objectives.per_sample import PerSampleLoss
 
@@ -35,7 +35,7 @@ class MART(Objective):
         """Two forwards, of x and then of x_adv; see `Objective`."""
         clean = classifier.training_logits(batch.x, batch.labels)
         logits = classifier.training_logits(batch.x_adv, batch.labels)
-        missed = 1.0 - of_label(clean.softmax(dim=1), batch.labels)
+        missed = 1.0 - label_score(clean.softmax(dim=1), batch.labels)
         boosted = loss(logits, batch.labels) - log_one_minus_best_other(logits, batch.labels)
         return Terms(logits, weighted=boosted, plain=self.beta * kl_divergence(clean, logits) * missed)
 

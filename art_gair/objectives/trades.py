@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from art_gair.checks import require_number
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.logits import kl_divergence
 from art_gair.objectives.base import Batch, Objective, Terms
 from art_gair.objectives.per_sample import PerSampleLoss

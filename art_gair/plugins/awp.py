@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from art_gair.checks import require_int, require_number
-from art_gair.classifier import TensorClassifier, assign
+from art_gair.engine.classifier import TensorClassifier, assign
 from art_gair.plugins.base import Plugin
 
 

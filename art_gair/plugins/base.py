@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 
 
 class Plugin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from art_gair.checks import require_number
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.plugins.base import Plugin
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from art_gair.checks import require_number
-from art_gair.classifier import TensorClassifier, assign
+from art_gair.engine.classifier import TensorClassifier, assign
 from art_gair.plugins.base import Plugin
 
 

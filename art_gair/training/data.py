@@ -9,7 +9,7 @@ import torch
 from art.data_generators import DataGenerator, PyTorchDataGenerator
 from torch import Tensor
 
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 
 Batch = tuple[Tensor, Tensor, bool]
 """x as it came, labels int64 (n,), and whether there are missing ones among them."""
@@ -21,7 +21,7 @@ RESIDENT_SHARE = 0.5
 """How much of a GPU's free memory data may take for good."""
 
 
-def epochs_of_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: int, *, unlabelled: bool) -> Epoch:
+def epochs_from_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: int, *, unlabelled: bool) -> Epoch:
     """Shuffle arrays anew in each epoch, by torch's generator; everything is checked here, before the first batch.
 
     :param unlabelled: whether -1 is a label too, here and below.
@@ -47,7 +47,7 @@ def _fits(inputs: Tensor, device: torch.device) -> bool:
     return inputs.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
-def epochs_of_generator(classifier: TensorClassifier, generator: Any, *, unlabelled: bool) -> Epoch:
+def epochs_from_generator(classifier: TensorClassifier, generator: Any, *, unlabelled: bool) -> Epoch:
     """Take the batches of an ART generator, a DataLoader, or any iterable that can be gone through once an epoch.
 
     :raises TypeError: for an iterator, which would be empty in the second epoch, and for what is not iterable.

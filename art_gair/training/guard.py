@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from art_gair.classifier import TensorClassifier, assign
+from art_gair.engine.classifier import TensorClassifier, assign
 
 MEAN_TOLERANCE = 1e-3
 """How far from 1 the mean of a batch's weights may lie."""

@@ -23,7 +23,7 @@ Validation = Callable[[TrainingStep], tuple[float, float]]
 
 
 def train(
-    step_of: Callable[[int], TrainingStep],
+    make_step: Callable[[int], TrainingStep],
     batches: Epoch,
     nb_epochs: int,
     scheduler: LRScheduler | None,
@@ -32,12 +32,12 @@ def train(
 ) -> None:
     """Train for nb_epochs; append a record for each.
 
-    :param step_of: gives the step as it stands in an epoch.
+    :param make_step: gives the step as it stands in an epoch.
     :raises FloatingPointError: when a loss or gradient is not finite; the model keeps its last finite weights.
     :raises ValueError: when an epoch has no batch, or the weighting's weights are unusable.
     """
     for epoch in trange(nb_epochs, desc="Adversarial Training GAIRAT - Epochs"):
-        step = step_of(epoch)
+        step = make_step(epoch)
         device = step.classifier.device
         lr = float(step.optimizer.param_groups[0]["lr"])
         meter = EpochMeter(step.max_iter, device)

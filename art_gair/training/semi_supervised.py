@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_gair.checks import require_int, require_number
-from art_gair.classifier import TensorClassifier, as_tensor
+from art_gair.engine.classifier import TensorClassifier, as_tensor
 
 
 def pseudo_label(
@@ -31,11 +31,13 @@ def pseudo_label(
     """
     require_number(threshold, "threshold", at_least=0.0, at_most=1.0)
     require_int(batch_size, "batch_size", at_least=1)
-    view = TensorClassifier(classifier)
+    tensor_classifier = TensorClassifier(classifier)
     labels = []
-    with view.evaluating(), torch.no_grad():
-        for batch in view.inputs(x).split(batch_size):
-            confidence, label = view.logits(batch.to(view.device, torch.float32)).softmax(dim=1).max(dim=1)
+    with tensor_classifier.evaluating(), torch.no_grad():
+        for batch in tensor_classifier.inputs(x).split(batch_size):
+            confidence, label = (
+                tensor_classifier.logits(batch.to(tensor_classifier.device, torch.float32)).softmax(dim=1).max(dim=1)
+            )
             labels.append(torch.where(confidence >= threshold, label, -1).cpu())
     return torch.cat(labels).numpy()
 

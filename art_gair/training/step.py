@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from art_gair.attacks.geometry_aware_pgd import Perturb
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives.base import Batch, Objective, Terms
 from art_gair.objectives.per_sample import PerSampleLoss
 from art_gair.plugins.base import Plugin

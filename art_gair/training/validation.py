@@ -14,8 +14,8 @@ from torch import Tensor
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD, Perturb
 from art_gair.checks import require_fit
-from art_gair.classifier import TensorClassifier, assign
-from art_gair.training.parts import inner_of
+from art_gair.engine.classifier import TensorClassifier, assign
+from art_gair.training.requirements import as_inner_attack
 from art_gair.training.step import TrainingStep
 
 OnBatches = tuple[Perturb, int]
@@ -103,8 +103,8 @@ class Validator:
         return torch.cat(right).cpu()
 
 
-def validator_of(
-    view: TensorClassifier,
+def make_validator(
+    tensor_classifier: TensorClassifier,
     classifier: PyTorchClassifier,
     training_attack: EvasionAttack,
     data: Any,
@@ -126,14 +126,14 @@ def validator_of(
         raise ValueError(f"validation_data is a {type(data).__name__}; expected a pair (x, y).")
     if keep_best and attack is None:
         _require_fixed(training_attack, "keep_best needs a validation_attack: the training attack")
-    x = view.inputs(data[0], "validation_data's x")
+    x = tensor_classifier.inputs(data[0], "validation_data's x")
     return Validator(
-        classifier=view,
+        classifier=tensor_classifier,
         x=x,
-        labels=view.labels(data[1], len(x), "validation_data's y"),
-        attacks=None if attack is None else [_on_batches(a, view, classifier) for a in _listed(attack)],
-        batch_size=inner_of(training_attack).batch_size,
-        best=BestEpoch(view) if keep_best else None,
+        labels=tensor_classifier.labels(data[1], len(x), "validation_data's y"),
+        attacks=None if attack is None else [_on_batches(a, tensor_classifier, classifier) for a in _listed(attack)],
+        batch_size=as_inner_attack(training_attack).batch_size,
+        best=BestEpoch(tensor_classifier) if keep_best else None,
     )
 
 
@@ -151,20 +151,20 @@ def _listed(attack: Any) -> Sequence[Any]:
     return attack
 
 
-def _on_batches(attack: Any, view: TensorClassifier, classifier: PyTorchClassifier) -> OnBatches:
-    """Return the attack on batches of the view, if it can judge each epoch's model, all in the same way."""
+def _on_batches(attack: Any, tensor_classifier: TensorClassifier, classifier: PyTorchClassifier) -> OnBatches:
+    """Return the attack on batches, if it can judge each epoch's model, all in the same way."""
     if not isinstance(attack, EvasionAttack):
         raise TypeError(f"validation_attack holds {attack!r}; expected ART EvasionAttacks.")
     name = f"validation_attack {type(attack).__name__}"
     if attack.estimator is not classifier:
         raise ValueError(f"{name} is on another estimator; expected an attack on the classifier in training.")
     _require_fixed(attack, name)
-    sample = (1, *(s or 1 for s in view.input_shape))
+    sample = (1, *(s or 1 for s in tensor_classifier.input_shape))
     for radius in ("eps", "eps_step"):  # one for each sample of an array would be lost in batches
         require_fit(np.shape(getattr(attack, radius, 0.0)), f"{name}'s {radius}", sample)
     try:
-        inner = inner_of(attack)
-        return inner.on_batches(view), inner.batch_size
+        inner = as_inner_attack(attack)
+        return inner.on_batches(tensor_classifier), inner.batch_size
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} is unusable: {error}") from error
 

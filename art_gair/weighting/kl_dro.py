@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from art_gair.checks import require_number
-from art_gair.logits import of_label
+from art_gair.logits import label_score
 from art_gair.weighting.base import LogitsWeighting
 
 
@@ -26,4 +26,4 @@ class KLDROWeighting(LogitsWeighting):
 
     def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
         """Return CE / temperature: rises with the loss."""
-        return -of_label(log_p, labels) / self.temperature
+        return -label_score(log_p, labels) / self.temperature

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from art_gair.checks import require_number
-from art_gair.logits import best_other, of_label
+from art_gair.logits import best_other, label_score
 from art_gair.weighting.base import LogitsWeighting
 
 
 def probabilistic_margin(log_p: Tensor, labels: Tensor) -> Tensor:
     """PM from log-probabilities (n, nb_classes): -> (n,), -1..1."""
     p = log_p.exp()
-    return best_other(p, labels)[0] - of_label(p, labels)
+    return best_other(p, labels)[0] - label_score(p, labels)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from torch import nn
 from art_gair import AdversarialTrainerGAIRAT, FriendlyPGD, GeometryAwarePGD, TanhWeighting
 from art_gair.attacks.norms import NORMS
 from art_gair.attacks.pgd import PGD
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.schedules import Linear, Piecewise
 from tests.models import classifier_of, digits, digits_classifier, mlp
 from tests.reference import algorithm_1

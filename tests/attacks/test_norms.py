@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from art_gair.attacks.norms import L1, NORMS, norm_of
-from art_gair.classifier import Box
+from art_gair.attacks.norms import L1, NORMS, find_norm
+from art_gair.engine.classifier import Box
 from tests.reference.algorithm_1 import _onto_l1_ball
 
 EPS = torch.tensor(0.7, dtype=torch.float64)
@@ -64,4 +64,4 @@ def test_l1_steps_along_a_feature_that_can_still_move() -> None:
 @pytest.mark.parametrize("norm", ["2", 3, 0.5, None, True, "Inf", (2,)])
 def test_unknown_norms_are_named(norm: object) -> None:
     with pytest.raises(ValueError, match=r"norm is .*; expected \"inf\", np.inf, 1 or 2"):
-        norm_of(norm)
+        find_norm(norm)

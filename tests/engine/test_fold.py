@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from art_gair.classifier import Form
 from art_gair.engine import FoldedModule
+from art_gair.engine.classifier import Form
 from tests.engine.zoo import CLASSES, SHAPE, ZOO, lived_in
 
 FORMATS = [torch.contiguous_format, torch.channels_last]

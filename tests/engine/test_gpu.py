@@ -15,7 +15,7 @@ from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting
 from art_gair.engine.view import FastClassifier
 from art_gair.objectives import AT
 from tests.models import conv_net, digits
-from tests.training.test_step import step_of
+from tests.training.test_step import make_step
 
 pytestmark = [
     pytest.mark.gpu,
@@ -96,7 +96,7 @@ def test_the_view_is_the_model() -> None:
 
 def test_a_step_never_waits_for_the_device() -> None:
     """A whole step: attack, weights, loss, update, plugins, guard, meter."""
-    step, meter = step_of(TanhWeighting(0.0), AT(), classifier=classifier_on("gpu"), view_of=FastClassifier)
+    step, meter = make_step(TanhWeighting(0.0), AT(), classifier=classifier_on("gpu"), view_of=FastClassifier)
     x, y = (torch.from_numpy(a).cuda() for a in digits(64))
     step(x, y, meter)  # the view and the update's form are chosen, which waits
     torch.cuda.synchronize()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from art_gair.engine import precision
-from art_gair.engine.precision import computes_bf16, dtype_of
+from art_gair.engine.precision import compute_dtype, computes_bf16
 
 CPU = torch.device("cpu")
 
@@ -14,9 +14,9 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("has_it", [True, False])
 def test_auto_is_bf16_where_the_device_has_instructions_for_it(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "computes_bf16", lambda device: has_it)
-    assert dtype_of("auto", CPU) == (torch.bfloat16 if has_it else torch.float32)
-    assert dtype_of("bf16", CPU) == torch.bfloat16
-    assert dtype_of("fp32", CPU) == torch.float32
+    assert compute_dtype("auto", CPU) == (torch.bfloat16 if has_it else torch.float32)
+    assert compute_dtype("bf16", CPU) == torch.bfloat16
+    assert compute_dtype("fp32", CPU) == torch.float32
 
 
 @pytest.mark.parametrize(

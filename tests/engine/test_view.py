@@ -18,10 +18,10 @@ from torch._inductor import config as inductor
 from torch.nn.modules.module import register_module_forward_hook
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting, generators
-from art_gair.classifier import Form, TensorClassifier
 from art_gair.engine import FastClassifier, FoldedModule
+from art_gair.engine.classifier import Form, TensorClassifier
 from art_gair.engine.view import AsItIs
-from art_gair.logits import best_other, of_label
+from art_gair.logits import best_other, label_score
 from tests.engine.zoo import CLASSES, SHAPE, ZOO, Coin, lived_in
 from tests.models import as_it_is, classifier_of, digits, digits_classifier, trainer_of
 
@@ -374,7 +374,7 @@ def test_kappa_through_the_view_is_the_models_but_for_ties(norm: float, eps: flo
 
             def watched(z: Tensor) -> Tensor:
                 logits = logits_of(z)
-                margins.append((best_other(logits, labels)[0] - of_label(logits, labels)).detach().abs())  # noqa: B023
+                margins.append((best_other(logits, labels)[0] - label_score(logits, labels)).detach().abs())  # noqa: B023
                 return logits
 
             kappas.append(pgd(watched, torch.from_numpy(x), labels, *attack._radii(x.shape))[1])

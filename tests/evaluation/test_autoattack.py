@@ -14,11 +14,11 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import nn
 
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
-from art_gair.evaluation.autoattack import autoattack_of
-from art_gair.evaluation.statistics import interval
+from art_gair.evaluation.autoattack import run_autoattack
 from art_gair.evaluation.threat import Threat
+from art_gair.report.statistics import interval
 from tests.evaluation import planted
 from tests.evaluation.planted import EPS, adversarially_trained, around, held_out, with_classes
 from tests.models import classifier_of, mlp
@@ -41,7 +41,7 @@ def directly(
 
 def through_the_threat(classifier: PyTorchClassifier, x: Any, y: Any, version: str, notes: list[str], **s: Any) -> Any:
     threat = Threat(TensorClassifier(classifier), **{"norm": np.inf, "eps": EPS, "batch_size": 128, **s})
-    x_adv = autoattack_of(threat, torch.from_numpy(x), torch.from_numpy(y), version, 0, notes)
+    x_adv = run_autoattack(threat, torch.from_numpy(x), torch.from_numpy(y), version, 0, notes)
     assert threat.inside(torch.from_numpy(x), x_adv).all()
     return (threat.logits(x_adv).argmax(dim=1) != torch.from_numpy(y)).numpy()
 

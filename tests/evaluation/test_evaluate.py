@@ -16,8 +16,8 @@ from art.exceptions import EstimatorError
 
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from art_gair.evaluation.attacks import MARGIN, PGD_20, PGDAttack, Try
-from art_gair.evaluation.run import NOT_ATTACKED
-from art_gair.evaluation.statistics import interval
+from art_gair.report.data import NOT_ATTACKED
+from art_gair.report.statistics import interval
 from tests.evaluation.planted import EPS, Softmax, adversarially_trained, around, held_out, plain
 from tests.models import assert_same_state, classifier_of, mlp, state_of
 

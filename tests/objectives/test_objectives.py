@@ -14,7 +14,7 @@ from art.defences.trainer import AdversarialTrainerTRADESPyTorch
 from torch import Tensor, nn
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives import AT, MART, TRADES, Batch, CompositeKL, Objective
 from art_gair.objectives.mart import log_one_minus_best_other
 from art_gair.objectives.per_sample import per_sample

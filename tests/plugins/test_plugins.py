@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from art_gair import AT, AWP, EMA, TRADES, AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, UniformWeighting
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives import CompositeKL
 from art_gair.plugins import ClipGradients, Plugin
 from tests.discovery import concrete_subclasses

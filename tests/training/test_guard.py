@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_gair import AWP, EMA, MarginWeighting, TanhWeighting
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.plugins import Plugin
 from art_gair.training.guard import FiniteGuard
 from art_gair.weighting import KLDROWeighting, WMMRWeighting

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from art_gair import AWP, EMA, FriendlyPGD, GeometryAwarePGD, TanhWeighting
 from art_gair.attacks.geometry_aware_pgd import Perturb
-from art_gair.classifier import TensorClassifier
 from art_gair.engine import FastClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives import AT, Objective
 from art_gair.objectives.per_sample import per_sample
 from art_gair.plugins import ClipGradients, Plugin
@@ -39,7 +39,7 @@ class NoWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def step_of(
+def make_step(
     weighting: Any,
     objective: Objective,
     attack: Callable[..., GeometryAwarePGD] = GeometryAwarePGD,
@@ -94,17 +94,17 @@ def test_the_detector_sees_a_wait() -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_no_objective_waits(objective: Objective) -> None:
-    assert_runs_ahead(*step_of(TanhWeighting(0.0), objective))
+    assert_runs_ahead(*make_step(TanhWeighting(0.0), objective))
 
 
 @pytest.mark.parametrize("weighting", SCHEMES, ids=repr)
 def test_no_weighting_waits(weighting: Any) -> None:
-    assert_runs_ahead(*step_of(weighting, AT()))
+    assert_runs_ahead(*make_step(weighting, AT()))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_no_fast_view_waits_once_it_is_chosen(objective: Objective) -> None:
-    step, meter = step_of(TanhWeighting(0.0), objective, view_of=FastClassifier)
+    step, meter = make_step(TanhWeighting(0.0), objective, view_of=FastClassifier)
     x, y = (torch.from_numpy(a) for a in digits(12))
     step(x, y, meter)
     assert_runs_ahead(step, meter)
@@ -120,4 +120,4 @@ class FriendlyOnGPU(FriendlyPGD):
 @pytest.mark.parametrize("norm", ["inf", 2, 1])
 @pytest.mark.parametrize("settings", [{"num_random_init": 3}, {"loss": "kl", "num_random_init": 0}], ids=repr)
 def test_no_attack_waits(attack: Any, norm: Any, settings: dict[str, Any]) -> None:
-    assert_runs_ahead(*step_of(TanhWeighting(0.0), AT(), attack, norm=norm, **settings))
+    assert_runs_ahead(*make_step(TanhWeighting(0.0), AT(), attack, norm=norm, **settings))

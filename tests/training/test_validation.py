@@ -21,7 +21,7 @@ from art_gair import (
     GeometryAwarePGD,
     UniformWeighting,
 )
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.plugins import Plugin
 from art_gair.training.validation import BestEpoch
 from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of, trainer_of

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from art_gair.evaluation import RobustnessReport, compare, evaluate_robustness
-from art_gair.evaluation.masking import ALPHA, LEAST_GAP, TESTS
-from art_gair.evaluation.statistics import interval, paired_p
+from art_gair.evaluation.signs import ALPHA, LEAST_GAP, TESTS
+from art_gair.report.statistics import interval, paired_p
 from tests.evaluation import planted
 from tests.evaluation.planted import EPS, adversarially_trained, around, held_out, plain
 

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from art_gair.attacks.art_attack import ArtAttack
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.checks import require_int, require_number
-from art_gair.classifier import TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives.base import Objective
 from art_gair.plugins.base import Plugin
 from art_gair.weighting.base import LogitsWeighting
@@ -27,7 +27,7 @@ BurnIn = float | Callable[[int], bool]
 """An int, a number of epochs; a float between 0 and 1, their share; or a function of the epoch."""
 
 
-def inner_of(attack: EvasionAttack) -> GeometryAwarePGD | ArtAttack:
+def as_inner_attack(attack: EvasionAttack) -> GeometryAwarePGD | ArtAttack:
     """Return the attack as training takes it."""
     return attack if isinstance(attack, GeometryAwarePGD) else ArtAttack(attack)
 
@@ -68,12 +68,12 @@ def check_parts(classifier: PyTorchClassifier, attack: Any, weighting: Any, obje
         )
 
 
-def check_optimizer(optimizer: Any, view: TensorClassifier) -> None:
+def check_optimizer(optimizer: Any, tensor_classifier: TensorClassifier) -> None:
     """Refuse an optimizer, or the lack of one, that could not train the model."""
     if optimizer is None:
         raise ValueError("classifier has no optimizer; training needs one: PyTorchClassifier(..., optimizer=...).")
     driven = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(p.requires_grad and id(p) in driven for p in view.module.parameters()):
+    if not any(p.requires_grad and id(p) in driven for p in tensor_classifier.module.parameters()):
         raise ValueError("classifier's optimizer drives no parameter of its model that requires a gradient.")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("classifier's optimizer is LBFGS, which needs a closure; expected one that steps without.")
@@ -109,7 +109,7 @@ def check_burn_in(setting: BurnIn) -> BurnIn:
     return setting if callable(setting) else require_int(setting, "burn_in", at_least=0)
 
 
-def burn_in_of(setting: BurnIn, nb_epochs: int) -> list[bool]:
+def burn_in_epochs(setting: BurnIn, nb_epochs: int) -> list[bool]:
     """Return for each epoch whether it belongs to the burn-in."""
     setting = check_burn_in(setting)
     if callable(setting):

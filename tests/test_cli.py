@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from art_gair.cli import main, number
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
-from art_gair.evaluation.cli import main, number
 from tests.evaluation.planted import adversarially_trained, held_out
 
 MODULE = """
@@ -61,7 +61,7 @@ def test_what_is_no_number_is_refused(text: str) -> None:
 
 
 def test_it_gives_the_report_of_a_script(folder: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "art_gair", *arguments()]
     came = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     assert "worst case" in came.stdout

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
-from art_gair.evaluation.masking import ALPHA, SIGNS, TESTS
-from art_gair.evaluation.statistics import paired_p
+from art_gair.evaluation.signs import ALPHA, SIGNS, TESTS
+from art_gair.report.statistics import paired_p
 from tests.evaluation import planted
 from tests.evaluation.planted import EPS, adversarially_trained, around, held_out, plain
 

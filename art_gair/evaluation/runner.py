@@ -6,7 +6,6 @@ import io
 import json
 import time
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +17,8 @@ from torch import Tensor
 from art_gair import generators
 from art_gair.evaluation.attacks import Attack
 from art_gair.evaluation.threat import Threat
-from art_gair.logits import best_other, of_label
-
-NOT_ATTACKED = -1
-
-
-@dataclass
-class AttackResult:
-    """What one attack did to each of n samples.
-
-    :param attacked: bool (n,): which samples it was let loose on.
-    :param broken: bool (n,): which of them are misclassified in one of its tries.
-    :param tries: the same of each try alone.
-    :param predictions: int64 (n,): class of the example of least margin, -1 where not attacked.
-    :param margins: float64 (n,): p_y less the largest other probability there, -1..1; NaN where not attacked.
-    :param kappa: int64 (n,) of its first try, -1 where not attacked; None if it counts none.
-    :param seconds: wall time.
-    :param notes: what the attack's own code warned of.
-    """
-
-    name: str
-    title: str
-    black_box: bool
-    attacked: NDArray[np.bool_]
-    broken: NDArray[np.bool_]
-    tries: dict[str, NDArray[np.bool_]]
-    predictions: NDArray[np.int64]
-    margins: NDArray[np.float64]
-    kappa: NDArray[np.int64] | None
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, attack: Attack, n: int) -> AttackResult:
-        """Nothing attacked yet."""
-        no, unknown = np.zeros(n, dtype=np.bool_), np.full(n, NOT_ATTACKED, dtype=np.int64)
-        return cls(
-            *(attack.name, attack.title, attack.black_box, no, no.copy(), {}, unknown),
-            *(np.full(n, np.nan), None),
-        )
+from art_gair.logits import probability_margins
+from art_gair.report.data import NOT_ATTACKED, AttackResult
 
 
 class Runner:
@@ -117,13 +79,7 @@ class Runner:
         x_adv = torch.where(valid.view(-1, *[1] * (x.ndim - 1)), x_adv, x)
         logits = self.threat.logits(x_adv)
         classes = logits.argmax(dim=1)
-        return classes, margins_of(logits, labels), classes != labels
-
-
-def margins_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """p_y less the largest other probability, float64 (n,), -1..1."""
-    probabilities = logits.double().softmax(dim=1)
-    return of_label(probabilities, labels) - best_other(probabilities, labels)[0]
+        return classes, probability_margins(logits, labels), classes != labels
 
 
 class Store:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from art_gair import plots
-from art_gair.evaluation.masking import LEAST_GAP
-from art_gair.evaluation.statistics import CONFIDENCE, interval
+from art_gair.evaluation.signs import LEAST_GAP
+from art_gair.report.statistics import CONFIDENCE, interval
 
 if TYPE_CHECKING:
-    from art_gair.evaluation.report import RobustnessReport
+    from art_gair.report.data import RobustnessReport
 
 Row = tuple[str, ...]
 

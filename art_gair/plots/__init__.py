@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from art_gair.classifier import TensorClassifier
-from art_gair.evaluation.statistics import interval
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.report.statistics import interval
 from art_gair.training.history import EpochRecord
 
 if TYPE_CHECKING:
-    from art_gair.evaluation.report import RobustnessReport
+    from art_gair.report.data import RobustnessReport
 
 ROBUST, BROKEN, CLEAN, DARK = "#117733", "#cc6677", "#88aacc", "#332288"
 """Colours that people with colour blindness tell apart (Tol)."""
@@ -192,9 +192,12 @@ def logits_pca(classifier: Any, x: Any, y: Any, kappa: Any = None) -> Any:
 
 
 def _logits(classifier: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    view = TensorClassifier(classifier)
-    with view.evaluating(), torch.no_grad():
-        parts = [view.logits(part.to(view.device)).cpu() for part in torch.from_numpy(x).split(4096)]
+    tensor_classifier = TensorClassifier(classifier)
+    with tensor_classifier.evaluating(), torch.no_grad():
+        parts = [
+            tensor_classifier.logits(part.to(tensor_classifier.device)).cpu()
+            for part in torch.from_numpy(x).split(4096)
+        ]
     logits: NDArray[np.float32] = torch.cat(parts).numpy()
     return logits
 

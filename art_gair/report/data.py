@@ -5,25 +5,73 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from art_gair.evaluation.masking import Flag
-from art_gair.evaluation.run import NOT_ATTACKED, AttackResult, margins_of
-from art_gair.evaluation.statistics import interval
-from art_gair.evaluation.threat import Threat
+from art_gair.report.statistics import interval
 
 SCHEMA = 1
 """Version of the JSON; a reader refuses others."""
 
-SHOWN = 5
-"""Best and worst examples each."""
+NOT_ATTACKED = -1
+
+
+@dataclass
+class AttackResult:
+    """What one attack did to each of n samples.
+
+    :param attacked: bool (n,): which samples it was let loose on.
+    :param broken: bool (n,): which of them are misclassified in one of its tries.
+    :param tries: the same of each try alone.
+    :param predictions: int64 (n,): class of the example of least margin, -1 where not attacked.
+    :param margins: float64 (n,): p_y less the largest other probability there, -1..1; NaN where not attacked.
+    :param kappa: int64 (n,) of its first try, -1 where not attacked; None if it counts none.
+    :param seconds: wall time.
+    :param notes: what the attack's own code warned of.
+    :param projected: examples that lay outside the ball or clip_values by more than rounding; they were projected back
+        before they were judged.
+    :param discarded: examples that could not be judged, such as NaN; the sample itself was judged in their place.
+    """
+
+    name: str
+    title: str
+    black_box: bool
+    attacked: NDArray[np.bool_]
+    broken: NDArray[np.bool_]
+    tries: dict[str, NDArray[np.bool_]]
+    predictions: NDArray[np.int64]
+    margins: NDArray[np.float64]
+    kappa: NDArray[np.int64] | None
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    projected: int = 0
+    discarded: int = 0
+
+    @classmethod
+    def empty(cls, attack: Any, n: int) -> AttackResult:
+        """Nothing attacked yet."""
+        no, unknown = np.zeros(n, dtype=np.bool_), np.full(n, NOT_ATTACKED, dtype=np.int64)
+        return cls(
+            *(attack.name, attack.title, attack.black_box, no, no.copy(), {}, unknown),
+            *(np.full(n, np.nan), None),
+        )
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A sign of gradient masking: a robust accuracy that its model will not keep."""
+
+    name: str
+    evidence: str
+    rule: str
+    p_value: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}"
 
 
 @dataclass(frozen=True)
@@ -55,20 +103,6 @@ class Examples:
     predictions: NDArray[np.int64]
     margins: NDArray[np.float64]
 
-    @classmethod
-    def of(cls, threat: Threat, x: Tensor, labels: Tensor, result: AttackResult) -> Examples:
-        """Attack once more what came out worst and best."""
-        order = np.argsort(result.margins[result.attacked], kind="stable")
-        rows = np.flatnonzero(result.attacked)[order]
-        rows = np.concatenate([rows[:SHOWN], rows[SHOWN:][::-1][:SHOWN]])
-        chosen, own = x[rows].float(), labels[rows]
-        x_adv, _ = threat.pgd(chosen, own, loss="ce", max_iter=20, step=0.25)
-        logits = threat.logits(x_adv)
-        margins = margins_of(logits, own).numpy()
-        lower, span = threat.box.lower.cpu(), (threat.box.upper - threat.box.lower).cpu()
-        images = [(255 * (z - lower) / span).round().to(torch.uint8).numpy() for z in (chosen, x_adv)]
-        return cls(images[0], images[1], own.numpy(), logits.argmax(dim=1).numpy(), margins)
-
 
 @dataclass(frozen=True)
 class Share:
@@ -94,6 +128,9 @@ class RobustnessReport:
     :param flags: signs of gradient masking; empty if there are none.
     :param warnings: what else should be known, AutoAttack's own checks among it.
     :param examples: images before and after, or None if samples are no images.
+    :param notes: significant gaps between attacks that honest models show as well: no flags, but worth knowing.
+    :param class_names: one name a class, or None.
+    :param data_hash: SHA-256 of x and y, by which reports on other samples are told apart.
     """
 
     settings: dict[str, Any]
@@ -106,6 +143,9 @@ class RobustnessReport:
     flags: list[Flag]
     warnings: list[str]
     examples: Examples | None
+    notes: list[Flag] = field(default_factory=list)
+    class_names: list[str] | None = None
+    data_hash: str = ""
 
     @property
     def n(self) -> int:
@@ -208,7 +248,7 @@ class RobustnessReport:
 
     def table(self) -> str:
         """The report for a terminal."""
-        from art_gair.evaluation.write import table
+        from art_gair.report.write import table
 
         return table(self)
 
@@ -258,7 +298,7 @@ class RobustnessReport:
 
         :raises ImportError: without matplotlib, with the command that installs it; nothing is written then.
         """
-        from art_gair.evaluation.write import save
+        from art_gair.report.write import save
 
         save(self, Path(folder))
 
@@ -270,7 +310,7 @@ def compare(reports: Sequence[RobustnessReport], names: Sequence[str] | None = N
     :param names: of the columns.
     :raises ValueError: if there is none, if names are too many or few, or samples, eps or norm differ.
     """
-    from art_gair.evaluation.write import comparison
+    from art_gair.report.write import comparison
 
     if not reports:
         raise ValueError("reports is empty; expected at least one.")

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from art_gair.evaluation.run import Runner
-from art_gair.evaluation.statistics import above_p, paired_p
+from art_gair.evaluation.runner import Runner
 from art_gair.evaluation.threat import Threat
+from art_gair.report.data import Flag
+from art_gair.report.statistics import above_p, paired_p
 
 ALPHA = 0.01
 """Chance of any false alarm of the tests of one report, shared out evenly among them (Bonferroni)."""
@@ -47,19 +48,6 @@ CURVE = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 """Radii of the curve, as multiples of eps; the last one is then the radius that reaches all inputs."""
 
 CURVE_SAMPLES = 200
-
-
-@dataclass(frozen=True)
-class Flag:
-    """A sign of gradient masking: a robust accuracy that its model will not keep."""
-
-    name: str
-    evidence: str
-    rule: str
-    p_value: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.evidence}"
 
 
 @dataclass
@@ -193,7 +181,7 @@ SIGNS: tuple[Sign, ...] = (
 )
 
 
-def flags_of(evidence: Evidence) -> list[Flag]:
+def find_flags(evidence: Evidence) -> list[Flag]:
     """Look for every sign."""
     flags = []
     for sign in SIGNS:
@@ -234,7 +222,9 @@ def gradients_useless(threat: Threat, x: Tensor, labels: Tensor) -> NDArray[np.b
     return useless.numpy()
 
 
-def curve_of(threat: Threat, x: Tensor, labels: Tensor, correct: NDArray[np.bool_]) -> list[tuple[float, int, int]]:
+def measure_curve(
+    threat: Threat, x: Tensor, labels: Tensor, correct: NDArray[np.bool_]
+) -> list[tuple[float, int, int]]:
     """Samples that PGD-20 leaves right at rising eps, each radius attacked afresh; the last ball holds every input.
 
     :param correct: bool (n,), right on the clean sample, which is the point at eps 0.

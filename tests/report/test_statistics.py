@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from art_gair.evaluation.statistics import CONFIDENCE, above_p, interval, paired_p
+from art_gair.report.statistics import CONFIDENCE, above_p, interval, paired_p
 
 
 @pytest.mark.parametrize("truth", [0.02, 0.5, 0.93])
