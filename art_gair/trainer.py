@@ -16,7 +16,7 @@ from art_gair.attacks.default import default_attack
 from art_gair.attacks.geometry_aware_pgd import Perturb
 from art_gair.checks import require_int
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.engine.view import FastClassifier
+from art_gair.engine.fast import FastClassifier
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample

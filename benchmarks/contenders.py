@@ -20,10 +20,12 @@ from art.estimators.classification import PyTorchClassifier
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
+from vit import VisionTransformer
 
 from art_gair import TRADES, AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
 from art_gair.engine import FoldedModule
-from art_gair.engine.classifier import Form, TensorClassifier
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.form import Form
 from art_gair.engine.precision import compute_dtype
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -45,6 +47,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "resnet18": (ResNet18, (3, 32, 32), 1),
     "wrn16_4": (lambda: wide_resnet(blocks=2, widen=4), (3, 32, 32), 1),
     "wrn28_10": (lambda: wide_resnet(blocks=4, widen=10), (3, 32, 32), 1),
+    "wrn32_10": (wide_resnet, (3, 32, 32), 1),
+    "vit": (VisionTransformer, (3, 32, 32), 1),
 }
 """The model, the shape of its inputs, and how many batches are timed as one."""
 
@@ -85,7 +89,7 @@ class Work:
     def step_flops(self) -> float:
         """Floating-point operations of an AT step: K forwards and input gradients, one update; 2K + 3 forwards."""
         build, shape, _ = MODELS[self.model]
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
             build().eval()(torch.rand(self.batch, *shape))
         return (2 * self.max_iter + 3) * float(counter.get_total_flops())
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from digits import EPS, digits, small_cnn
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
-from art_gair.engine.view import FastClassifier
+from art_gair.engine.fast import FastClassifier
 from art_gair.evaluation.autoattack import run_autoattack
 from art_gair.evaluation.threat import Threat
 from art_gair.report.statistics import interval

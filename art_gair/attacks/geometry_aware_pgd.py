@@ -19,7 +19,9 @@ from art_gair.attacks.norms import find_norm
 from art_gair.attacks.pgd import PGD
 from art_gair.checks import require_fit, require_int
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.engine.view import PROBE, FastClassifier, View
+from art_gair.engine.compare import PROBE
+from art_gair.engine.fast import FastClassifier
+from art_gair.engine.view import View
 from art_gair.schedules import value_at
 
 Perturb = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor | None]"]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_gair.engine.classifier import Box
+from art_gair.engine.inputs import Box
 
 
 class Norm(Protocol):

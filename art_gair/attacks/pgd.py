@@ -10,7 +10,8 @@ from torch import Tensor
 from art_gair.attacks.losses import LOSSES, AttackLoss, kl
 from art_gair.attacks.norms import Norm
 from art_gair.attacks.rows import Finished, Samples
-from art_gair.engine.classifier import Box, Model
+from art_gair.engine.classifier import Model
+from art_gair.engine.inputs import Box
 
 KL_START_STD = 0.001
 """Standard deviation of TRADES' Gaussian start, as a share of the input range, which is 1 in the paper."""

@@ -2,78 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
-from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
-from art.preprocessing.standardisation_mean_std.utils import broadcastable_mean_std
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from art_gair.checks import require_fit
-
-CHECKED_AT_ONCE = 4096
-"""Samples whose values are looked at together, so that a check needs little memory beside the data."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """The classifier's clip_values on its device: float32 bounds that broadcast against a batch of inputs."""
-
-    lower: Tensor
-    upper: Tensor
-
-    @classmethod
-    def of(cls, clip_values: Any, input_shape: tuple[int | None, ...], device: torch.device) -> Box | None:
-        """ART's clip_values (scalars or one value a feature), or None for an unbounded input space."""
-        if clip_values is None:
-            return None
-        bounds = [torch.as_tensor(np.asarray(c, dtype=np.float32), device=device) for c in clip_values]
-        for bound in bounds:
-            require_fit(bound.shape, "classifier's clip_values", [s or 1 for s in input_shape])
-        return cls(*bounds)
-
-    def clip(self, x: Tensor) -> Tensor:
-        """Move x to the nearest point of the box."""
-        return torch.clamp(x, self.lower, self.upper)
-
-    def require_inside(self, x: Tensor, name: str) -> None:
-        """Raise ValueError where a value of x, on the same device, lies outside; waits for the device."""
-        excess = torch.maximum(x - self.upper, self.lower - x)
-        if (excess > 0).any():
-            i = int(excess.argmax())
-            value, lower, upper = (t.expand_as(x).flatten()[i].item() for t in (x, self.lower, self.upper))
-            raise ValueError(
-                f"{name} has the value {value!r}, outside the classifier's clip_values {lower!r} to {upper!r} there; "
-                f"rescale {name}, or correct clip_values."
-            )
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a module is run: the memory format its images come in, and the precision of its arithmetic."""
-
-    memory_format: torch.memory_format = torch.contiguous_format
-    dtype: torch.dtype = torch.float32
-
-    def __call__(self, module: nn.Module, x: Tensor) -> Any:
-        """Run the module on a copy of x, since a model may begin with an operation in place."""
-        x = x.clone(memory_format=self.memory_format) if x.ndim == 4 else x.clone()
-        if self.dtype == torch.float32:
-            return module(x)
-        with torch.autocast(x.device.type, self.dtype):
-            out: Any = module(x)
-        return out.float() if isinstance(out, Tensor) else out
-
-
-PLAIN = Form()
+from art_gair.engine.form import PLAIN, Form
+from art_gair.engine.inputs import Box, as_tensor, check_inputs, check_labels
+from art_gair.engine.preprocessing import preprocessing_step
 
 Model = Callable[[Tensor], Tensor]
 """Maps a batch of inputs to logits, (n, nb_classes)."""
@@ -109,8 +50,8 @@ class TensorClassifier:
         self.box = Box.of(classifier.clip_values, self.input_shape, self.device)
         self._host_box = Box.of(classifier.clip_values, self.input_shape, torch.device("cpu"))
         self.update_form = PLAIN
-        self._predict_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
-        self._fit_steps = [_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
+        self._predict_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
+        self._fit_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
 
     def state(self) -> list[Tensor]:
         """Return the model's parameters and buffers themselves, detached; `assign` puts values into them.
@@ -134,7 +75,7 @@ class TensorClassifier:
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits as `classifier.predict` computes them, differentiable in x: (n, *input_shape) -> (n, nb_classes)."""
-        return self._logits(x, self.module)
+        return self.logits_by(self.module, PLAIN, x)
 
     def preprocessed(self, x: Tensor) -> Tensor:
         """What `classifier.predict` hands to the model for x."""
@@ -142,7 +83,8 @@ class TensorClassifier:
             x, _ = step(x.clone(), None)
         return x
 
-    def _logits(self, x: Tensor, module: nn.Module, form: Form = PLAIN) -> Tensor:
+    def logits_by(self, module: Any, form: Form, x: Tensor) -> Tensor:
+        """Logits that another module in another form computes in the model's place; as `logits` otherwise."""
         return self._one_a_class(form(module, self.preprocessed(x)), len(x))
 
     def training_logits(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -189,18 +131,8 @@ class TensorClassifier:
         :raises ValueError: if x is empty, of the wrong shape, non-finite, or outside clip_values.
         """
         inputs = as_tensor(x, name)
-        came, expected = tuple(inputs.shape), self.input_shape
-        if len(came) != len(expected) + 1 or any(e not in (None, s) for s, e in zip(came[1:], expected, strict=True)):
-            raise ValueError(f"{name} has shape {came}; expected (n, {', '.join(map(str, expected))}).")
-        if len(inputs) == 0:
-            raise ValueError(f"{name} is empty; expected at least one sample.")
         box = self._host_box if inputs.device.type == "cpu" else self.box  # what lies on the host is checked there
-        for part in inputs.split(CHECKED_AT_ONCE):
-            seen = part.to(torch.float32)  # as the model will see it: a float64 a rounding error past the edge is on it
-            if not torch.isfinite(torch.stack(torch.aminmax(seen))).all():
-                raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
-            if box is not None:
-                box.require_inside(seen, name)
+        check_inputs(inputs, name, self.input_shape, box)
         return inputs
 
     def labels(self, y: Any, n: int, name: str = "y", *, unlabelled: bool = False) -> Tensor:
@@ -210,79 +142,4 @@ class TensorClassifier:
         :raises TypeError: if y is no real array.
         :raises ValueError: if y has the wrong shape or length, or labels that are no class of the classifier.
         """
-        labels = as_tensor(y, name)
-        if labels.ndim == 2 and labels.shape[1] == self.nb_classes and self.nb_classes > 1:
-            if not ((labels == 0) | (labels == 1)).all() or not (labels.sum(dim=1) == 1).all():
-                raise ValueError(
-                    f"{name} of shape {tuple(labels.shape)} is not one-hot; kappa needs one class a sample."
-                )
-            labels = labels.to(torch.uint8).argmax(dim=1)
-        elif labels.ndim == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
-        elif labels.ndim != 1:
-            raise ValueError(
-                f"{name} has shape {tuple(labels.shape)}; expected ({n},) or one-hot ({n}, {self.nb_classes})."
-            )
-        if len(labels) != n:
-            raise ValueError(f"{name} has {len(labels)} labels for {n} samples; expected one each.")
-        if labels.is_floating_point() and not (labels == labels.floor()).all():
-            raise ValueError(f"{name} holds values that are no class index; expected whole numbers or one-hot rows.")
-        low, high = torch.aminmax(labels)
-        least = -1 if unlabelled else 0
-        if low < least or high >= self.nb_classes:
-            raise ValueError(
-                f"{name} holds labels {low.item():g} to {high.item():g}; expected {least} to {self.nb_classes - 1}."
-            )
-        return labels.to(torch.int64)
-
-
-@torch.no_grad()
-def assign(targets: Sequence[Tensor], values: Iterable[Tensor]) -> None:
-    """Copy values into tensors, in place and bit for bit."""
-    for target, value in zip(targets, values, strict=True):
-        target.copy_(value)
-
-
-PreprocessingStep = Callable[[Tensor, "Tensor | None"], "tuple[Tensor, Tensor | None]"]
-
-
-def _step(preprocessor: Any) -> PreprocessingStep:
-    """One preprocessing operation on tensors; ART's standardisation without its copy from the host at every call."""
-    if not isinstance(preprocessor, StandardisationMeanStdPyTorch):
-        return preprocessor.forward  # type: ignore[no-any-return]
-    if (preprocessor.mean == 0).all() and (preprocessor.std == 1).all():
-        return lambda x, y: (x, y)
-    on_device: list[Tensor] = []
-
-    def standardise(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if not on_device:
-            mean_std = broadcastable_mean_std(x, preprocessor.mean, preprocessor.std)
-            on_device.extend(torch.as_tensor(v, dtype=torch.float32, device=x.device) for v in mean_std)
-        mean, std = on_device
-        return (x - mean) / std, y
-
-    return standardise
-
-
-def as_tensor(value: Any, name: str) -> Tensor:
-    """Return a tensor that shares memory with value where torch can hold its dtype, strides and byte order.
-
-    :raises TypeError: if value is no array of real numbers.
-    """
-    if isinstance(value, Tensor):
-        if value.is_complex():
-            raise TypeError(f"{name} has dtype {value.dtype}; expected real numbers.")
-        return value.detach().to(torch.uint8) if value.dtype == torch.bool else value.detach()
-    array: NDArray[Any] = np.asarray(value)
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind not in "biuf":
-        raise TypeError(f"{name} has dtype {array.dtype}; expected an array of real numbers.")
-    dtype = array.dtype.newbyteorder("=")
-    if kind == "b":
-        dtype = np.dtype(np.uint8)
-    elif kind == "u" and size > 1:
-        dtype = np.dtype(np.int64)
-    elif kind == "f" and size > 8:
-        dtype = np.dtype(np.float64)
-    array = np.ascontiguousarray(array, dtype=dtype)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+        return check_labels(y, n, name, self.nb_classes, unlabelled=unlabelled)

@@ -21,7 +21,7 @@ from art_gair import generators
 from art_gair.attacks.norms import find_norm
 from art_gair.checks import require_int, require_number
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.engine.view import FastClassifier
+from art_gair.engine.fast import FastClassifier
 from art_gair.evaluation.attacks import AUTOATTACK_RAND, PRESETS, Attack, AutoAttack
 from art_gair.evaluation.autoattack import require_autoattack
 from art_gair.evaluation.runner import Runner, Store

@@ -11,7 +11,8 @@ from torch import Tensor
 from art_gair.attacks.losses import LOSSES
 from art_gair.attacks.norms import find_norm
 from art_gair.attacks.pgd import PGD
-from art_gair.engine.classifier import Box, Model, TensorClassifier
+from art_gair.engine.classifier import Model, TensorClassifier
+from art_gair.engine.inputs import Box
 
 ROUNDING = 1e-4
 """How far outside the ball, as a share of its radius, arithmetic may leave a point."""

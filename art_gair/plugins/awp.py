@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from art_gair.checks import require_int, require_number
-from art_gair.engine.classifier import TensorClassifier, assign
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.model_state import clones, copied, copy_all, live_state, put_back
 from art_gair.plugins.base import Plugin
 
 
@@ -32,7 +33,7 @@ class AWP(Plugin):
         self.active = False
 
     def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
-        """Take hold of the weights that are perturbed."""
+        """Note the weights that are perturbed."""
         self.module = classifier.module
         self.weights = [p for p in self.module.parameters() if p.requires_grad and p.ndim > 1]
 
@@ -46,15 +47,15 @@ class AWP(Plugin):
         if not self.active:
             yield
             return
-        buffers = [b.clone() for b in self.module.buffers()]
+        buffers = copied(live_state(self.module, parameters=False))
         grads = torch.autograd.grad(loss(), self.weights, allow_unused=True)
-        assign(list(self.module.buffers()), buffers)
-        before = [w.detach().clone() for w in self.weights]
+        put_back(self.module, buffers, parameters=False)
+        before = clones(self.weights)
         try:
             self._perturb(grads)
             yield
         finally:
-            assign(self.weights, before)
+            copy_all(self.weights, before)
 
     @torch.no_grad()
     def _perturb(self, grads: Sequence[Tensor | None]) -> None:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 
 from art_gair.checks import require_number
-from art_gair.engine.classifier import TensorClassifier, assign
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.model_state import State, alike, by_type, copied, copy_all, live_state, put_back
 from art_gair.plugins.base import Plugin
 
 
@@ -16,7 +17,8 @@ class EMA(Plugin):
     """Keeps an average of weights and buffers, ema = decay * ema + (1 - decay) * now after each step.
 
     Floating-point buffers such as BatchNorm's statistics are averaged, whole numbers and masks of -inf copied. The
-    average starts at the model as `fit` finds it. A training that stops with an error leaves the raw model.
+    average starts at the model as `fit` finds it; that of a buffer which the model adds or resizes later starts there.
+    A training that stops with an error leaves the raw model.
 
     :param decay: 0..1, below 1; 0 is the raw model, 0.995 to 0.999 is usual.
     :param validate: "ema" or "raw": which model validation looks at.
@@ -33,18 +35,30 @@ class EMA(Plugin):
 
     def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
         """Begin the average at the model as it is."""
-        self.state = classifier.state
-        self.average = [t.clone() for t in self.state()]
-        self.averaged = [t.is_floating_point() and bool(torch.isfinite(t).all()) for t in self.average]
+        self.module = classifier.module
+        self.average: State = {}
+        self.averaged: set[str] = set()
+        self._begin(live_state(self.module))
+
+    def _begin(self, state: State) -> None:
+        """Begin the average of these tensors where they are now."""
+        self.average.update(copied(state))
+        floating = {n for n, t in state.items() if t is not None and t.is_floating_point() and torch.isfinite(t).all()}
+        self.averaged = (self.averaged - state.keys()) | floating
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the average towards the model."""
-        for average, now, averaged in zip(self.average, self.state(), self.averaged, strict=True):
-            if averaged:
-                average.lerp_(now, 1.0 - self.decay)
-            else:
-                average.copy_(now)
+        live = live_state(self.module)
+        new = {name: t for name, t in live.items() if not alike(t, self.average.get(name))}
+        names = [name for name, t in live.items() if t is not None and name not in new]
+        moved = [name for name in names if name in self.averaged]
+        for averages, values in by_type([self.average[name] for name in moved], [live[name] for name in moved]):
+            torch._foreach_lerp_(averages, values, 1.0 - self.decay)
+        others = [name for name in names if name not in self.averaged]
+        copy_all([self.average[name] for name in others], [live[name] for name in others])
+        self._begin(new)
+        self.average = {name: self.average[name] for name in live}
 
     @contextmanager
     def around_validation(self) -> Iterator[None]:
@@ -52,17 +66,17 @@ class EMA(Plugin):
         if self.validate == "raw":
             yield
             return
-        raw = [t.clone() for t in self.state()]
-        assign(self.state(), self.average)
+        raw = copied(live_state(self.module))
         try:
+            put_back(self.module, self.average)
             yield
         finally:
-            assign(self.state(), raw)
+            put_back(self.module, raw)
 
     def finish(self) -> None:
         """Leave the average in the model, if it was chosen."""
         if self.final == "ema":
-            assign(self.state(), self.average)
+            put_back(self.module, self.average)
 
     def __repr__(self) -> str:
         return f"EMA(decay={self.decay}, validate={self.validate!r}, final={self.final!r})"

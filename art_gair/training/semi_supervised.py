@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_gair.checks import require_int, require_number
-from art_gair.engine.classifier import TensorClassifier, as_tensor
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.inputs import as_tensor
 
 
 def pseudo_label(

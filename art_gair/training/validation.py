@@ -14,7 +14,8 @@ from torch import Tensor
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD, Perturb
 from art_gair.checks import require_fit
-from art_gair.engine.classifier import TensorClassifier, assign
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.state import assign
 from art_gair.training.requirements import as_inner_attack
 from art_gair.training.step import TrainingStep
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from art_gair.attacks.norms import L1, NORMS, find_norm
-from art_gair.engine.classifier import Box
+from art_gair.engine.inputs import Box
 from tests.reference.algorithm_1 import _onto_l1_ball
 
 EPS = torch.tensor(0.7, dtype=torch.float64)

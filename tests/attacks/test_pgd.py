@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from art_gair.attacks.losses import LOSSES, cross_entropy, kl, margin
 from art_gair.attacks.norms import NORMS
 from art_gair.attacks.pgd import PGD, input_gradient
-from art_gair.engine.classifier import Box
+from art_gair.engine.inputs import Box
 from tests.models import mlp
 from tests.reference import algorithm_1
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from art_gair.engine import FoldedModule
-from art_gair.engine.classifier import Form
+from art_gair.engine.form import Form
 from tests.engine.zoo import CLASSES, SHAPE, ZOO, lived_in
 
 FORMATS = [torch.contiguous_format, torch.channels_last]

@@ -12,7 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting
-from art_gair.engine.view import FastClassifier
+from art_gair.engine.fast import FastClassifier
 from art_gair.objectives import AT
 from tests.models import conv_net, digits
 from tests.training.test_step import make_step

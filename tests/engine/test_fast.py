@@ -19,8 +19,9 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting, generators
 from art_gair.engine import FastClassifier, FoldedModule
-from art_gair.engine.classifier import Form, TensorClassifier
-from art_gair.engine.view import AsItIs
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.form import Form
+from art_gair.engine.view import ModelItself
 from art_gair.logits import best_other, label_score
 from tests.engine.zoo import CLASSES, SHAPE, ZOO, Coin, lived_in
 from tests.models import as_it_is, classifier_of, digits, digits_classifier, trainer_of
@@ -67,7 +68,7 @@ def test_predictions_and_gradients_are_the_models(name: str) -> None:
 def test_takes_the_fastest_view_that_agrees(name: str) -> None:
     view = FastClassifier(classifier(name))
     attacked(view, probe())
-    stand_in = FoldedModule if ZOO[name][1] is not None else AsItIs
+    stand_in = FoldedModule if ZOO[name][1] is not None else ModelItself
     contiguous = name in ("views", "hook")
     assert chosen(view) == (stand_in, torch.contiguous_format if contiguous else torch.channels_last)
 
@@ -134,7 +135,7 @@ def test_a_wrong_fold_is_refused(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     monkeypatch.setattr(FoldedModule, "refresh", wrong)
     view = FastClassifier(classifier("grouped"))
     attacked(view, probe())
-    assert chosen(view)[0] is AsItIs
+    assert chosen(view)[0] is ModelItself
     assert "logits differ by" in caplog.text
 
 
@@ -195,7 +196,7 @@ def test_a_hook_that_comes_late_is_heeded(name: str) -> None:
             torch.testing.assert_close(ours, theirs)
     finally:
         handle.remove()
-    assert chosen(view)[0] is AsItIs
+    assert chosen(view)[0] is ModelItself
     assert any(not torch.allclose(a, b) for a, b in zip(after, before, strict=True))
 
 
@@ -216,7 +217,7 @@ class Counts(nn.Module):
 def test_what_a_forward_remembers_is_not_frozen(model: nn.Module) -> None:
     view = FastClassifier(view_of(model))
     attacked(view, probe())
-    assert chosen(view)[0] is AsItIs
+    assert chosen(view)[0] is ModelItself
 
 
 class OwnBatchSize(nn.Module):
@@ -238,7 +239,7 @@ def test_a_model_that_takes_no_other_batch_size_is_run_as_it_stands(caplog: pyte
         torch.testing.assert_close(attacked(view, probe())[0], attacked(TensorClassifier(model), probe())[0])
         view.begin_epoch()
         attacked(view, probe())
-        assert chosen(view)[0] is AsItIs
+        assert chosen(view)[0] is ModelItself
     assert "it cannot be run on 4 samples alone: RuntimeError" in caplog.text
 
 
@@ -284,7 +285,7 @@ def test_an_attack_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
             traced.append(self)
             super().__init__(*arguments)
 
-    monkeypatch.setattr("art_gair.engine.view.FoldedModule", Counting)
+    monkeypatch.setattr("art_gair.engine.fast.FoldedModule", Counting)
     attack = GeometryAwarePGD(model, max_iter=2, num_random_init=0)
     for seed in range(3):
         lived_in(model.model, seed)
