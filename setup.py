@@ -1,16 +1,24 @@
 """Install art_gair: `pip install .`, or `pip install -e .[dev]` for the tests, the demo and the examples."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+INIT = (HERE / "art_gair" / "__init__.py").read_text(encoding="utf-8")
+
 setup(
     name="art_gair",
-    version="0.1.0",
+    version=re.findall(r'^__version__ = "(.+)"$', INIT, re.MULTILINE)[0],  # importing it would need torch
     description="Geometry-aware instance-reweighted adversarial training (GAIRAT) for ART",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2010.01736",
+        "ART": "https://github.com/Trusted-AI/adversarial-robustness-toolbox",
+    },
     packages=find_packages(include=["art_gair", "art_gair.*"]),
     package_data={"art_gair": ["py.typed"]},
     python_requires=">=3.10",
@@ -36,6 +44,7 @@ setup(
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],

@@ -8,6 +8,8 @@ from art_gair.plugins import AWP, EMA
 from art_gair.trainer import AdversarialTrainerGAIRAT
 from art_gair.weighting import DiscreteWeighting, MarginWeighting, SigmoidWeighting, TanhWeighting, UniformWeighting
 
+__version__ = "0.2.0"
+
 __all__ = [
     "AT",
     "AWP",

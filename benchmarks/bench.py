@@ -14,54 +14,27 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from contenders import CONTENDERS, MODELS, Work
+from measure import added_peak, environment, peak_rates, seconds
 from write import write
 
-from art_gair.engine.precision import compute_dtype, computes_bf16
+from art_gair.engine.precision import computes_bf16
 
-PEAK_SIZE = 64
-MEMORY_OF = ("ART AT", "GAIRAT")
-
-
-def seconds(call: Callable[[], object], device: str) -> float:
-    """Wall time of one call; a GPU is waited for."""
-    began = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+MEASURED_FOR_MEMORY = ("ART AT", "GAIRAT")
 
 
 def place(cell: dict[str, Any]) -> tuple[int, str, int]:
     """Where a cell stands in the table."""
     work = cell["work"]
     return list(MODELS).index(work["model"]), work["precision"], work["batch"]
-
-
-def peak_rates(precision: str, device: str) -> dict[str, float]:
-    """Operations a second of a large 3x3 convolution, channels-last, and of a large matrix product: best of 5."""
-    dtype, size = compute_dtype(precision, torch.device(device)), 2048 if device == "cpu" else 8192
-    channels, side = 256, 32
-    image = torch.rand(PEAK_SIZE, channels, side, side, device=device, dtype=dtype)
-    image = image.contiguous(memory_format=torch.channels_last)
-    kernel = torch.rand(channels, channels, 3, 3, device=device, dtype=dtype)
-    square = torch.rand(size, size, device=device, dtype=dtype)
-    work = {
-        "convolution": (lambda: torch.conv2d(image, kernel, padding=1), 2 * PEAK_SIZE * (3 * channels * side) ** 2),
-        "matrix product": (lambda: square @ square, 2 * size**3),
-    }
-    return {name: flops / min(seconds(call, device) for _ in range(5)) for name, (call, flops) in work.items()}
 
 
 def timed(work: Work, names: list[str], repeats: int) -> dict[str, list[float]]:
@@ -81,40 +54,20 @@ def memory(work: Work, names: list[str]) -> dict[str, float]:
     peaks = {}
     for name in names:
         command = [sys.executable, __file__, "--memory-of", name, json.dumps(asdict(work))]
-        came = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        peaks[name] = float(came.strip().splitlines()[-1])
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        peaks[name] = float(printed.strip().splitlines()[-1])
     return peaks
 
 
 def print_memory(name: str, work: Work) -> None:
     """Run one contender twice and print the peak it adds, MiB."""
     call = CONTENDERS[name](work)
-    if work.device == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is held now
-        before = resident_peak()
-    for _ in range(2):
+
+    def twice() -> None:
         call()
-    print(((torch.cuda.max_memory_allocated() if work.device == "cuda" else resident_peak()) - before) / 2**20)
+        call()
 
-
-def resident_peak() -> int:
-    """Largest resident memory of this process so far, bytes; getrusage would count that of its parent."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Say what the figures come from."""
-    cpu = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"{cpu}, {torch.get_num_threads()} threads",
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+    print(added_peak(twice, work.device))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -146,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
             cell: dict[str, Any] = {"work": asdict(work), "steps": work.steps, "flops": work.step_flops()}
             cell |= {"environment": environment(device), "peak": peak_rates(precision, device)}
             cell |= {"seconds": timed(work, args.contenders, args.repeats)}
-            cell |= {"memory": memory(work, [name for name in MEMORY_OF if name in args.contenders])}
+            cell |= {"memory": memory(work, [name for name in MEASURED_FOR_MEMORY if name in args.contenders])}
             earlier = next((c for c in cells if c["work"] == cell["work"]), None)
             if earlier is not None and earlier["environment"] == cell["environment"]:
                 cell |= {key: earlier[key] | cell[key] for key in ("seconds", "memory")}

@@ -39,14 +39,16 @@ def _times(value: float | None) -> str:
 def row(cell: Cell) -> list[str]:
     """One cell as a line of the table."""
     work, seconds, memory = cell["work"], cell["seconds"], cell["memory"]
-    share = cell["flops"] / _middle(seconds["GAIRAT"]) / cell["peak"]["convolution"]
+    share = NOT_MEASURED
+    if "GAIRAT" in seconds and work["model"] != "mlp":
+        share = f"{100 * cell['flops'] / _middle(seconds['GAIRAT']) / cell['peak']['convolution']:.0f} %"
     return [
         *(work["model"], work["precision"] + (", compiled" if work["compile"] else ""), str(work["batch"])),
         *(f"{_middle(seconds[name]):.3g}" if name in seconds else NOT_MEASURED for name in ("ART AT", "GAIRAT")),
         *(_times(ratio(cell, *pair)) for pair in PAIRS.values()),
         _times(ratio(cell, "GAIRAT", "floor")),
         f"{cell['flops'] / 1e9:.3g}",
-        NOT_MEASURED if work["model"] == "mlp" else f"{100 * share:.0f} %",
+        share,
         *(f"{memory[name]:.0f}" if name in memory else NOT_MEASURED for name in ("ART AT", "GAIRAT")),
     ]
 
@@ -69,15 +71,15 @@ def machines(cells: list[Cell]) -> str:
     """Return the machines the cells come from, with the rates measured beside them."""
     lines = []
     for environment in {tuple(c["environment"].items()): c for c in cells}.values():
-        own = [c for c in cells if c["environment"] == environment["environment"]]
-        for precision in sorted({c["work"]["precision"] for c in own}):
-            peaks = [c["peak"] for c in own if c["work"]["precision"] == precision]
+        alike = [c for c in cells if c["environment"] == environment["environment"]]
+        for precision in sorted({c["work"]["precision"] for c in alike}):
+            peaks = [c["peak"] for c in alike if c["work"]["precision"] == precision]
             rates = ", ".join(
                 f"{name} {min(p[name] for p in peaks) / 1e12:.3g} to {max(p[name] for p in peaks) / 1e12:.3g}"
                 for name in ("convolution", "matrix product")
             )
-            said = ", ".join(f"{key} {value}" for key, value in environment["environment"].items())
-            lines.append(f"- {precision}: {said}; peak rates measured in these runs, TFLOP/s: {rates}")
+            facts = ", ".join(f"{key} {value}" for key, value in environment["environment"].items())
+            lines.append(f"- {precision}: {facts}; peak rates measured in these runs, TFLOP/s: {rates}")
     return "\n".join(lines)
 
 
