@@ -4,7 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test bench quality install-check clean
+# In a fresh clone, another torch than the pinned one: make test TORCH="torch==2.6.0", or TORCH="torch>=2.6" for the newest.
+TORCH  ?=
+PINS   := $(if $(TORCH),build/constraints.txt,constraints.txt)
+
+.PHONY: demo test bench gpu quality install-check clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits_demo.py
@@ -16,25 +20,35 @@ test: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
+# What a GPU is needed for, in ten minutes: GPU="--minutes 5" or GPU="--device cpu --small". Works without make too.
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py $(GPU)
+
 quality: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The package alone, without the tools for development: it must import and train.
-install-check:
+install-check: $(PINS)
 	rm -rf build/alone && $(PYTHON) -m venv build/alone
-	build/alone/bin/python -m pip install -q -c constraints.txt torch
-	build/alone/bin/python -m pip install -q -c constraints.txt .
+	build/alone/bin/python -m pip install -q -c $(PINS) torch
+	build/alone/bin/python -m pip install -q -c $(PINS) .
 	build/alone/bin/python tests/install_check.py
 
 # torch goes in first and pinned, so that no later package pulls another build of it.
-$(READY): constraints.txt setup.py
+$(READY): $(PINS) setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "art_gair needs Python 3.10 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q -c $(PINS) torch
+	$(BIN)/python -m pip install -q -c $(PINS) -e '.[dev]'
 	touch $@
+
+# The pins without torch's and those of what torch itself pins.
+build/constraints.txt: constraints.txt
+	mkdir -p build
+	grep -vE '^(torch|sympy|setuptools)==' constraints.txt > $@
+	echo '$(TORCH)' >> $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

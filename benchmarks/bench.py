@@ -53,7 +53,7 @@ def memory(work: Work, names: list[str]) -> dict[str, float]:
     """Peak memory, MiB, that each contender adds to that of a process which holds the model and the data."""
     peaks = {}
     for name in names:
-        command = [sys.executable, __file__, "--memory-of", name, json.dumps(asdict(work))]
+        command = [sys.executable, __file__, "--print-memory", name, json.dumps(asdict(work))]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         peaks[name] = float(printed.strip().splitlines()[-1])
     return peaks
@@ -81,11 +81,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--compile", action="store_true", help="our attacks through torch.compile")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--memory-of", nargs=2, metavar=("CONTENDER", "WORK"), help=argparse.SUPPRESS)
+    parser.add_argument("--print-memory", nargs=2, metavar=("CONTENDER", "WORK"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     logging.disable(logging.WARNING)
-    if args.memory_of:
-        print_memory(args.memory_of[0], Work(**json.loads(args.memory_of[1])))
+    if args.print_memory:
+        print_memory(args.print_memory[0], Work(**json.loads(args.print_memory[1])))
         return
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     args.out.mkdir(parents=True, exist_ok=True)

@@ -67,10 +67,10 @@ def main(argv: list[str] | None = None) -> None:
             times: list[list[float]] = [[], []]
             for i in range(args.repeats + 1):
                 order = (0, 1) if i % 2 else (1, 0)
-                found = {which: seconds(attacks[which], x, y) for which in order}
-                np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
+                runs = {which: seconds(attacks[which], x, y) for which in order}
+                np.testing.assert_allclose(runs[0][1], runs[1][1], atol=1e-6)
                 for which in order if i else ():
-                    times[which].append(found[which][0])
+                    times[which].append(runs[which][0])
             slow, fast = median(times[0]), median(times[1])
             lines.append(f"| {method} | {tau} | {slow:.3f} | {fast:.3f} | {slow / fast:.2f} |")
             print(lines[-1], flush=True)

@@ -10,43 +10,17 @@ dataset-fashion-mnist installs them in /usr/share/datasets/fashion-mnist.
 from __future__ import annotations
 
 import argparse
-import gzip
 import logging
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from art.estimators.classification import PyTorchClassifier
-from numpy.typing import NDArray
-from torch import nn
+from real_data import DATA_SETS
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting, evaluate_robustness
 from art_gair.evaluation import compare
 
-EPS = 0.1
+DATA = DATA_SETS["fashion"]
 TRAIN = 10_000
-
-
-def images_and_labels(folder: Path, part: str, n: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the first n images (n, 1, 28, 28), float32 in 0..1, and their labels int64 (n,); part: train or t10k."""
-    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
-        x = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)[:n]
-    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
-        y = np.frombuffer(file.read(), np.uint8, offset=8)[:n]
-    return x / np.float32(255), y.astype(np.int64)
-
-
-def network(seed: int) -> PyTorchClassifier:
-    """Return an untrained classifier: two strided convolutions with BatchNorm, two linear layers."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        *(nn.Conv2d(1, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
-        *(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    return PyTorchClassifier(model, nn.CrossEntropyLoss(), (1, 28, 28), 10, optimizer, clip_values=(0.0, 1.0))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,14 +34,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    x_train, y_train = images_and_labels(args.folder, "train", TRAIN)
-    x_test, y_test = images_and_labels(args.folder, "t10k", args.samples)
+    x_train, y_train = DATA.load(args.folder, "train", TRAIN)
+    x_test, y_test = DATA.load(args.folder, "test", args.samples)
     reports = {}
     for method, weighting in {"AT": UniformWeighting(), "GAIRAT": None}.items():
-        classifier = network(args.seed)
-        attack = GeometryAwarePGD(classifier, eps=EPS, eps_step=EPS / 4)
+        classifier = DATA.classifier(args.seed)
+        attack = GeometryAwarePGD(classifier, eps=DATA.eps, eps_step=DATA.eps / 4)
         AdversarialTrainerGAIRAT(classifier, attack, weighting).fit(x_train, y_train, nb_epochs=args.epochs)
-        reports[method] = evaluate_robustness(classifier, x_test, y_test, EPS, preset=args.preset, seed=args.seed)
+        reports[method] = evaluate_robustness(classifier, x_test, y_test, DATA.eps, preset=args.preset, seed=args.seed)
         print(f"\n{method}\n{reports[method].table()}\n", flush=True)
     tables = "\n\n".join(f"## {method}\n\n```\n{report.table()}\n```" for method, report in reports.items())
     head = f"# Fashion-MNIST\n\n{TRAIN} images, {args.epochs} epochs, seed {args.seed}, "

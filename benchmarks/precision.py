@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
-from torch import nn
+from real_data import classifier_of, thin_cnn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from data import load_cifar10
@@ -28,20 +28,10 @@ from models import MODELS
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD
 
 
-def thin_cnn() -> nn.Module:
-    """Four strided convolutions with BatchNorm for 32x32 images, small enough for bf16 without instructions for it."""
-    layers: list[nn.Module] = []
-    for inside, outside in ((3, 16), (16, 32), (32, 64), (64, 64)):
-        layers += [nn.Conv2d(inside, outside, 3, stride=2, padding=1), nn.BatchNorm2d(outside), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
-
-
 def cifar_classifier(model: str, seed: int) -> PyTorchClassifier:
     """Return an untrained classifier for CIFAR-10."""
     torch.manual_seed(seed)
-    module = thin_cnn() if model == "thin_cnn" else MODELS[model]()
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, weight_decay=2e-4)
-    return PyTorchClassifier(module, nn.CrossEntropyLoss(), (3, 32, 32), 10, optimizer, clip_values=(0.0, 1.0))
+    return classifier_of(thin_cnn() if model == "thin_cnn" else MODELS[model](), (3, 32, 32))
 
 
 def accuracies(classifier: PyTorchClassifier, x: Any, y: Any, eps: float) -> tuple[float, float]:
