@@ -114,8 +114,8 @@ def run_tests(paths: list[Path], minutes: float) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.xml"
-        options = ["-m", "gpu", "-q", "-W", "default", "-p", "no:cacheprovider", f"--junit-xml={result}"]
-        command = [sys.executable, "-m", "pytest", *options, *map(str, paths)]
+        options = ["-m", "gpu", "-q", "-W", "default", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+        command = [sys.executable, "-m", "pytest", *options, f"--junit-xml={result}", *map(str, paths)]
         process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30 * minutes)
         output = (process.stdout + process.stderr)[-8000:]
         if not result.exists():

@@ -14,7 +14,6 @@ from typing import Any
 import gpu
 import pytest
 import torch
-import write
 from gpu_cells import run_tests
 from gpu_run import Cell, run_cells
 from gpu_steps import WatchedWork, counted_syncs, measure_steps
@@ -152,6 +151,8 @@ def test_the_transformer_is_the_size_it_says() -> None:
 
 
 def test_the_side_by_side_table_names_what_was_not_measured() -> None:
+    import write  # needs matplotlib, which tests on a GPU go without
+
     work = {"model": "small_cnn", "batch": 64, "precision": "fp32", "compile": False}
     cell = {"work": work, "seconds": {"ART AT": [3.0, 2.0, 4.0], "AT": [1.0]}, "memory": {}, "flops": 1e9, "peak": {}}
     row = dict(zip(write.HEAD, write.row(cell), strict=True))
