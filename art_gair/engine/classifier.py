@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from art_gair.engine.form import PLAIN, Form
 from art_gair.engine.inputs import Box, as_tensor, check_inputs, check_labels
+from art_gair.engine.precision import without_cudnn
 from art_gair.engine.preprocessing import preprocessing_step
 
 Model = Callable[[Tensor], Tensor]
@@ -73,6 +74,9 @@ class TensorClassifier:
     def begin_epoch(self) -> None:
         """Begin an epoch of a training; nothing here depends on it."""
 
+    def end_epoch(self) -> None:
+        """End an epoch, or a series of batches; nothing here depends on it."""
+
     def logits(self, x: Tensor) -> Tensor:
         """Logits as `classifier.predict` computes them, differentiable in x: (n, *input_shape) -> (n, nb_classes)."""
         return self.logits_by(self.module, PLAIN, x)
@@ -116,7 +120,7 @@ class TensorClassifier:
         with ExitStack() as stack:
             if self.device.type == "cuda" and any(isinstance(m, nn.RNNBase) for m, _ in flags):
                 # cuDNN refuses the backward pass of an RNN in eval mode; PyTorch's own kernels do not.
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+                stack.enter_context(without_cudnn())
             self.module.eval()
             try:
                 yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from art_gair import generators
+from art_gair.engine.attributes import kept_attributes
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.engine.fold import FoldedModule
 from art_gair.engine.form import PLAIN, Form
-from art_gair.engine.state import assign
-from art_gair.engine.view import ModelItself
+from art_gair.engine.model_state import copied, live_state, put_back
+from art_gair.engine.precision import exact_float32
+from art_gair.engine.view import View
 
 PROBE = 4
 """Samples that a view is held against the model with."""
@@ -27,27 +28,64 @@ GRADIENT_TOLERANCE = 1e-2
 """Length of the gradient's difference, relative to the gradient's. A mistake is as long as the gradient itself; a
 single unit whose input lies within rounding of a kink is this much at most."""
 
+REPEATS = 3
+"""Further runs of a model, before it is traced, that show whether it answers the same each time."""
+
 TINY = 1e-30
 
 Answer = tuple[Tensor, Tensor]
 """Logits of a probe and the input gradient of a sum over them."""
 
 
+class NoAnswerError(Exception):
+    """The model cannot be held against: it fails on the probe, or answers differently each time."""
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """The model's answers on a probe, and what others answer on it. Nothing here leaves a trace in the model."""
+    """The model's answers on a probe, and what others answer on it.
+
+    :param classifier: whose model to ask.
+    """
 
     classifier: TensorClassifier
 
     @contextmanager
-    def undone(self) -> Iterator[None]:
-        """Put the model's buffers and all generators back on leaving."""
-        buffers = [(b, b.detach().clone()) for b in self.classifier.module.buffers()]
-        with generators.restored(self.classifier.device):
-            try:
-                yield
-            finally:
-                assign([buffer for buffer, _ in buffers], [value for _, value in buffers])
+    def traceless(self) -> Iterator[None]:
+        """Compute in exact float32, whatever TF32 is set to, and leave no trace.
+
+        Buffers, plain attributes and all generators are put back on leaving.
+        """
+        module = self.classifier.module
+        buffers = copied(live_state(module, parameters=False))
+        with ExitStack() as stack:
+            stack.callback(put_back, module, buffers, parameters=False)
+            stack.enter_context(kept_attributes(module))
+            stack.enter_context(generators.restored(self.classifier.device))
+            stack.enter_context(exact_float32())
+            yield
+
+    def expected(self, probe: Tensor, repeats: int = 0) -> Answer:
+        """Return the model's answer.
+
+        :param repeats: how often the model is run again.
+        :raises NoAnswerError: if it fails on so few samples, or has other logits when it is run again.
+        """
+        module = self.classifier.module
+        try:
+            logits, gradient = self.answer(module, PLAIN, probe)
+            again = [self.logits(module, PLAIN, probe) for _ in range(repeats)]
+        except Exception as error:
+            raise NoAnswerError(f"it cannot be run on {len(probe)} samples alone: {first_line(error)}") from error
+        if any(not distance(other, logits) <= LOGITS_TOLERANCE for other in again):
+            raise NoAnswerError("its logits on the same samples differ from run to run")
+        return logits, gradient
+
+    def logits(self, module: Any, form: Form, probe: Tensor) -> Tensor:
+        """Logits alone; the same noise each time."""
+        generators.seed(self.classifier.device, 0)
+        with torch.no_grad():
+            return self.classifier.logits_by(module, form, probe)
 
     def answer(self, module: Any, form: Form, probe: Tensor) -> Answer:
         """Logits, and the input gradient of a sum over them that tells the classes apart; the same noise each time."""
@@ -60,27 +98,23 @@ class Comparison:
             (gradient,) = torch.autograd.grad(total, x)
         return logits.detach(), gradient
 
-    def expected(self, probe: Tensor) -> Answer:
-        """Return the model's own answer."""
-        return self.answer(self.classifier.module, PLAIN, probe)
-
-    def objection(
-        self, stand_in: FoldedModule | ModelItself, form: Form, probe: Tensor, expected: Answer
-    ) -> str | None:
+    def objection(self, view: View, probe: Tensor, expected: Answer) -> str | None:
         """Say what speaks against a view, or None; it is held against the model in float32, and left in its form."""
-        exact, (expected_logits, expected_gradient) = replace(form, dtype=torch.float32), expected
+        exact = replace(view.form, dtype=torch.float32)
         try:
-            stand_in.run_as(exact)
-            logits, gradient = self.answer(stand_in.module, exact, probe)
-            stand_in.run_as(form)
-            finite = torch.isfinite(self.answer(stand_in.module, form, probe)[0]).all()
+            view.stand_in.run_as(exact)
+            logits, gradient = self.answer(view.stand_in.module, exact, probe)
+            in_form = logits
+            if view.form != exact:
+                view.stand_in.run_as(view.form)
+                in_form = self.logits(view.stand_in.module, view.form, probe)
         except Exception as error:
-            return f"in {form} it fails: {first_line(error)}"
-        logits_off = distance(logits, expected_logits)
-        gradient_off = (gradient - expected_gradient).norm() / expected_gradient.norm().clamp(min=TINY)
-        if logits_off <= LOGITS_TOLERANCE and gradient_off <= GRADIENT_TOLERANCE and finite:
+            return f"in {view.form} it fails: {first_line(error)}"
+        logits_off = distance(logits, expected[0])
+        gradient_off = float((gradient - expected[1]).norm() / expected[1].norm().clamp(min=TINY))
+        if logits_off <= LOGITS_TOLERANCE and gradient_off <= GRADIENT_TOLERANCE and torch.isfinite(in_form).all():
             return None
-        return f"in {form} logits differ by {logits_off:.1g} and gradients by {gradient_off:.1g} of their size"
+        return f"in {view.form} logits differ by {logits_off:.1g} and gradients by {gradient_off:.1g} of their size"
 
 
 def distance(values: Tensor, expected: Tensor) -> float:

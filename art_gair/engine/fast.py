@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from art_gair.engine.attributes import Attributes
 from art_gair.engine.classifier import Model, TensorClassifier
-from art_gair.engine.compare import PROBE, Answer, Comparison, first_line
+from art_gair.engine.compare import PROBE, REPEATS, Answer, Comparison, NoAnswerError, first_line
 from art_gair.engine.fold import FoldedModule
 from art_gair.engine.form import PLAIN, Form
+from art_gair.engine.log import UNCHANGED, log_once, log_stale
 from art_gair.engine.precision import compute_dtype
+from art_gair.engine.record import Record
 from art_gair.engine.update import find_update_form
 from art_gair.engine.view import ModelItself, View, has_hooks
 
-logger = logging.getLogger(__name__)
-
 HOOKS = "it has hooks, which must see each of its runs"
-
-UNCHANGED = "Your model runs unchanged"
-
-_logged: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
 
 class FastClassifier(TensorClassifier):
@@ -37,8 +32,9 @@ class FastClassifier(TensorClassifier):
     that is asked for. The update runs the model itself, in the same memory format and precision, with weights,
     gradients and optimizer state in float32.
 
-    A view is taken only if it gives the model's own logits and input gradients on the first samples that come, looked
-    at anew in each epoch. Otherwise your model runs unchanged, and the log says so once.
+    A view is used only while it gives the model's logits and input gradients on the first samples of a batch. It is
+    held against the model when it is made, at each end of an epoch, whenever an attribute of the model has changed, and
+    every RECHECK_EVERY batches. Otherwise your model runs unchanged, and the log says why.
 
     :param classifier: and `used_by`: as for `TensorClassifier`.
     :param precision: "fp32", "bf16" or "auto", which is bf16 on a device with instructions for it.
@@ -55,10 +51,11 @@ class FastClassifier(TensorClassifier):
         self.dtype = compute_dtype(precision, self.device)
         self.compiled = compiled
         self.view: View | None = None
-        self.trusted = False
+        self.comparison = Comparison(self)
+        self.attributes = Attributes(self.module)
+        self.record = Record()
         self.update_tried = False
         self.users = 0
-        self.comparison = Comparison(self)
 
     def take_over(self, view: View | None) -> None:
         """Go on with the view of an earlier FastClassifier of the same settings; it is held against the model anew."""
@@ -66,12 +63,23 @@ class FastClassifier(TensorClassifier):
             self.view = view
 
     def begin_epoch(self) -> None:
-        """Hold the view against the model again at the next batch: attributes of the model may have changed since."""
-        self.trusted = False
+        """Hold the view against the model again at the next batch, whose cause to differ may lie between epochs."""
+        self.record.trusted = False
+
+    def end_epoch(self) -> None:
+        """Hold the view against the model once more, on the last batch, so that no batch goes unchecked."""
+        probe = self.record.probe
+        if probe is not None and self.users == 0:
+            self.record.trusted = False
+            with self.attacked(probe):
+                self.record.probe = None
 
     @contextmanager
     def attacked(self, x: Tensor) -> Iterator[Model]:
-        """Yield the view's logits, with the model's weights as they are now; the model itself is in eval mode."""
+        """Yield the view's logits, with the model's weights as they are now; the model itself is in eval mode.
+
+        Enter it anew for each batch: a view is held against the model here, and nowhere else.
+        """
         with self.evaluating():
             view = self._up_to_date(x)
             self.users += 1
@@ -92,40 +100,71 @@ class FastClassifier(TensorClassifier):
         if has_hooks(self.module):
             return Form(dtype=self.dtype)
         form, objections = find_update_form(self.comparison, self._forms(), probe)
-        self._log("updated", f"Updates run in {form}", objections)
+        log_once(self.module, "update", objections, f"Updates run in {form}")
         return form
 
     def _up_to_date(self, x: Tensor) -> View:
-        if self.view is None or not self._still_good(self.view, x[:PROBE]):
-            self.view = self._compile(self._choose(x[:PROBE]), x)
-        self.trusted = True
-        return self.view
+        probe, view = x[:PROBE], self.view
+        if view is None or not self._follows(view):
+            return self._begin(x)
+        if view.is_model:
+            return view
+        reading = self.attributes.read()
+        changed = reading != self.record.reading
+        if not (self.record.is_due or changed):
+            self.record.count(probe)
+            return view
+        objection = self._object(view, probe)
+        if objection is None:
+            self.record.agreed(reading, probe)
+            return view
+        return self._replace(objection, x, changed=changed)
 
-    def _still_good(self, view: View, probe: Tensor) -> bool:
+    def _follows(self, view: View) -> bool:
+        """Take over the model's values; False if the model has other tensors now, or hooks that it had not."""
         if has_hooks(self.module):
             return view.run is self.module
         try:
             view.stand_in.refresh()
-        except (AttributeError, RuntimeError):  # the model has been rebuilt, or holds tensors of other shapes
+        except (AttributeError, RuntimeError, ValueError):
             return False
-        if self.trusted:
-            return True
-        with self.comparison.undone():
+        return True
+
+    def _object(self, view: View, probe: Tensor) -> str | None:
+        with self.comparison.traceless():
             try:
                 expected = self.comparison.expected(probe)
-            except Exception:
-                return view.run is self.module
-            return self.comparison.objection(view.stand_in, view.form, probe, expected) is None
+            except NoAnswerError as error:
+                return str(error)
+            return self.comparison.objection(view, probe, expected)
+
+    def _replace(self, objection: str, x: Tensor, *, changed: bool) -> View:
+        """Trace again where an attribute's change explains it, unless that is so all the time; else give up."""
+        if changed and self.record.may_trace_again():
+            return self._begin(x)
+        if changed:
+            reason = f"its attributes change every few batches, and then {objection}"
+            log_once(self.module, "attributes", [reason], UNCHANGED)
+        else:
+            log_stale(self.module, objection, self.record.unchecked)
+        self.view = View.unfolded(self.module)
+        return self.view
+
+    def _begin(self, x: Tensor) -> View:
+        """Choose a view."""
+        self.view = view = self._compile(self._choose(x[:PROBE]), x)
+        self.record.begin(self.attributes.read(), x[:PROBE])
+        return view
 
     def _choose(self, probe: Tensor) -> View:
         """Return the fastest view that agrees with the model: folded or not, in the better memory format or not."""
         if has_hooks(self.module):
-            return self._unfolded(Form(dtype=self.dtype), [HOOKS])
-        with self.comparison.undone():
+            return self._explained(View.unfolded(self.module, Form(dtype=self.dtype)), [HOOKS])
+        with self.comparison.traceless():
             try:
-                expected = self.comparison.expected(probe)
-            except Exception as error:
-                return self._unfolded(PLAIN, [f"it cannot be run on {len(probe)} samples alone: {first_line(error)}"])
+                expected = self.comparison.expected(probe, REPEATS)
+            except NoAnswerError as error:
+                return self._explained(View.unfolded(self.module), [str(error)])
             return self._first_that_agrees(probe, expected)
 
     def _first_that_agrees(self, probe: Tensor, expected: Answer) -> View:
@@ -141,12 +180,13 @@ class FastClassifier(TensorClassifier):
                 objections.append(f"it cannot be traced: {first_line(error)}")
                 continue
             for form in self._forms():
-                objection = self.comparison.objection(stand_in, form, probe, expected)
+                view = View(stand_in, form, stand_in.module)
+                objection = self.comparison.objection(view, probe, expected)
                 if objection is None:
-                    return self._explained(View(stand_in, form, stand_in.module), objections)
+                    return self._explained(view, objections)
                 objections.append(objection)
             stand_in.release()
-        return self._unfolded(PLAIN, objections)
+        return self._explained(View.unfolded(self.module), objections)
 
     def _compile(self, view: View, x: Tensor) -> View:
         """Return the view run through torch.compile if that is asked for and can be done here."""
@@ -154,32 +194,19 @@ class FastClassifier(TensorClassifier):
             return view
         compiled = replace(view, run=torch.compile(view.stand_in.module))
         try:
-            with self.comparison.undone():
+            with self.comparison.traceless():
                 self.comparison.answer(compiled.run, view.form, x)
         except Exception as error:
             return self._explained(view, [f"it cannot be compiled: {first_line(error)}"])
         return compiled
 
-    def _unfolded(self, form: Form, objections: list[str]) -> View:
-        return self._explained(View.unfolded(self.module, form), objections)
-
     def _explained(self, view: View, objections: list[str]) -> View:
-        if view.stand_in.module is not self.module:
-            self._log("attacked", f"Attacks run in {view.form}", objections)
-        elif view.form == PLAIN:
-            self._log("attacked", UNCHANGED, objections)
-        else:
-            self._log("attacked", f"{UNCHANGED} but for {view.form}", objections)
+        consequence = UNCHANGED if view.form == PLAIN else f"{UNCHANGED} in {view.form}"
+        if isinstance(view.stand_in, FoldedModule):
+            consequence = f"Attacks run a folded copy in {view.form}"
+        log_once(self.module, "attack", objections, consequence)
         return view
 
     def _forms(self) -> list[Form]:
         images = [torch.channels_last] if len(self.input_shape) == 3 else []
         return [Form(memory_format, self.dtype) for memory_format in (*images, torch.contiguous_format)]
-
-    def _log(self, what: str, consequence: str, objections: list[str]) -> None:
-        """Log, once a model for attacks and once for updates, what it has to do without and why."""
-        logged = _logged.setdefault(self.module, set())
-        if objections and what not in logged:
-            logged.add(what)
-            reasons = "; ".join(objections)
-            logger.warning("Fast path off for %s: %s. %s.", type(self.module).__name__, reasons, consequence)

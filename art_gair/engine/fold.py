@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import pickle
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from art_gair.engine.form import Form
-from art_gair.generators import states
+from art_gair.engine.trace import trace
 
 LAYERS: dict[type[nn.Module], int] = {nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5, nn.Linear: 2}
 """Layers that BatchNorm folds into, with the number of dimensions of an output whose channels are its second one."""
@@ -58,21 +56,15 @@ class FoldedModule:
     def __init__(self, source: nn.Module, x: Tensor) -> None:
         self.source = source
         shadow = copy.deepcopy(source).requires_grad_(False)
-        before, remembered = states(x.device), _remembered(shadow)
-        self.module = fx.GraphModule(shadow, fx.Tracer().trace(shadow, concrete_args=_defaults(shadow)))
-        if states(x.device) != before:
-            raise ValueError("its forward draws random numbers that a trace would freeze")
-        if _remembered(shadow) != remembered:
-            raise ValueError("its forward writes attributes that a trace would freeze")
-        ShapeProp(self.module).propagate(x.clone())
+        self.module = trace(shadow, x.device)
+        _require_no_writes(self.module, x)
         self.folds = [_fold(self.module, *pair) for pair in _pairs(self.module)]
         self.module.delete_all_unused_submodules()
         self.module.recompile()
         folded = {id(p) for fold in self.folds for p in fold.folded.parameters()}
-        own = {n for named in (source.named_parameters, source.named_buffers) for n, _ in named(remove_duplicate=False)}
-        # What is not the source's own are constants of its forward, which tracing has kept.
-        self.parameters = [n for n, p in self.module.named_parameters() if n in own and id(p) not in folded]
-        self.buffers = [n for n, _ in self.module.named_buffers() if n in own]
+        targets = {name: t for name, t in _targets(self.module).items() if id(t) not in folded}
+        # What is not the source's are constants of its forward, which tracing has kept.
+        self.names = [name for name in targets if _tensor(source, name) is not None]
         self.sizes = [storage.nbytes() for storage in self._storages()]
         self.refresh()
 
@@ -82,7 +74,7 @@ class FoldedModule:
             storage.resize_(0)
 
     def _storages(self) -> list[torch.UntypedStorage]:
-        weights = [self.module.get_parameter(name) for name in self.parameters]
+        weights = [t for name in self.names if isinstance(t := _tensor(self.module, name), nn.Parameter)]
         weights += [p for fold in self.folds for p in fold.folded.parameters()]
         return [weight.untyped_storage() for weight in weights]
 
@@ -98,38 +90,44 @@ class FoldedModule:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the module's values as they are now."""
+        """Take over the module's values as they are now.
+
+        :raises ValueError, AttributeError, RuntimeError: if the module has been rebuilt with other tensors.
+        """
         for storage, size in zip(self._storages(), self.sizes, strict=True):
             if storage.nbytes() != size:
                 storage.resize_(size)
-        for name in self.parameters:
-            self.module.get_parameter(name).copy_(self.source.get_parameter(name))
-        for name in self.buffers:
-            self.module.get_buffer(name).copy_(self.source.get_buffer(name))
+        for name in self.names:
+            value, target = _tensor(self.source, name), _tensor(self.module, name)
+            if value is None or target is None or value.shape != target.shape:
+                raise ValueError(f"the model's {name} is no longer what it was when the model was traced")
+            target.copy_(value)
         for fold in self.folds:
             fold.refresh(self.source)
 
 
-def _defaults(module: nn.Module) -> dict[str, Any]:
-    """Arguments of the forward that it has settled itself: a trace may branch on them."""
-    rest = list(inspect.signature(module.forward).parameters.values())[1:]
-    return {p.name: p.default for p in rest if p.default is None or isinstance(p.default, (bool, int, float, str))}
+def _require_no_writes(graph_module: fx.GraphModule, x: Tensor) -> None:
+    """Run the graph once, which also tells the shapes in it."""
+    tensors = list(_targets(graph_module).values())
+    versions = [t._version for t in tensors]
+    ShapeProp(graph_module).propagate(x.clone())
+    if [t._version for t in tensors] != versions:
+        raise ValueError("its forward writes tensors of the module, which only a run of the model itself does")
 
 
-NN_MODULE = frozenset(vars(nn.Module()))
+def _tensor(module: nn.Module, name: str) -> Tensor | None:
+    """Return the module's parameter, buffer or plain attribute of this name, None if there is no such tensor."""
+    try:
+        value = getattr(module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], None)
+    except AttributeError:
+        return None
+    return value if isinstance(value, Tensor) else None
 
 
-def _remembered(module: nn.Module) -> list[bytes | int]:
-    """What the attributes of its own hold, counters and generators among them; what cannot be told is named by id."""
-
-    def told(value: Any) -> bytes | int:
-        try:
-            return id(value) if isinstance(value, Tensor) else pickle.dumps(value)
-        except Exception:
-            return id(value)
-
-    own = [item for m in module.modules() for item in sorted(vars(m).items()) if item[0] not in NN_MODULE]
-    return [told(value) for name, value in own if not name.startswith("_tensor_constant")]  # those are the tracer's
+def _targets(graph_module: fx.GraphModule) -> dict[str, Tensor]:
+    """Return the tensors of a graph by all their names."""
+    named = (graph_module.named_parameters, graph_module.named_buffers)
+    return {name: value for tensors in named for name, value in tensors(remove_duplicate=False)}
 
 
 def _pairs(graph_module: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:

@@ -1,8 +1,14 @@
-"""What "fp32", "bf16" and "auto" mean on a device."""
+"""What "fp32", "bf16" and "auto" mean on a device, and float32 without TF32."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
+from torch.backends import cudnn
 
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -28,3 +34,83 @@ def computes_bf16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+LEGACY: dict[str, tuple[Callable[[], Any], Callable[[Any], None], Any]] = {
+    "convolutions": (lambda: cudnn.allow_tf32, lambda value: setattr(cudnn, "allow_tf32", value), False),
+    "matrix products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+}
+"""Switches that every torch has: how to read and set them, and their exact value."""
+
+OPERATIONS = [(backend, kind) for backend in ("cuda", "mkldnn") for kind in ("conv", "rnn", "matmul")]
+"""Switches of the fp32_precision API, which came with torch 2.9 and speaks of the same arithmetic."""
+
+EXACT = ("ieee", "none")
+"""Their exact values; "none" leaves the choice to the switches above, whose own value is then exact."""
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute float32 in float32: no TF32, no bfloat16. Every switch is put back on leaving.
+
+    A switch that torch refuses to read, since the other API has set it, is left alone: its meaning is then held by the
+    other API.
+    """
+    readable = {name: value for name in LEGACY if (value := _read(name)) is not None}
+    operations = {op: _get(op) for op in OPERATIONS} if hasattr(torch.backends, "fp32_precision") else {}
+    with _quiet():
+        for name in readable:
+            LEGACY[name][1](LEGACY[name][2])
+        for op in operations:
+            if _get(op) not in EXACT:
+                _set(op, "ieee")
+    try:
+        yield
+    finally:
+        with _quiet():
+            for name, value in readable.items():
+                LEGACY[name][1](value)
+            for op, value in operations.items():
+                _put_back(op, value)
+
+
+def _read(name: str) -> Any:
+    with _quiet():
+        try:
+            return LEGACY[name][0]()
+        except RuntimeError:  # set by the other API
+            return None
+
+
+def _get(op: tuple[str, str]) -> str:
+    return str(torch._C._get_fp32_precision_getter(*op))
+
+
+def _set(op: tuple[str, str], value: str) -> None:
+    torch._C._set_fp32_precision_setter(*op, value)
+
+
+def _put_back(op: tuple[str, str], value: str) -> None:
+    """Inherit the value where that gives it, so that a later change of what it is inherited from still counts."""
+    _set(op, "none")
+    if _get(op) != value:
+        _set(op, value)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Some versions of torch warn of the older switches, which all versions have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Turn cuDNN off; torch.backends.cudnn.flags would set its other switches too, TF32 among them."""
+    enabled = cudnn.enabled
+    cudnn.enabled = False
+    try:
+        yield
+    finally:
+        cudnn.enabled = enabled

@@ -19,7 +19,7 @@ def find_update_form(comparison: Comparison, forms: Sequence[Form], probe: Tenso
 
     :return: the form, and what spoke against the ones before it.
     """
-    objections = []
+    objections: list[str] = []
     for form in forms:
         objection = _objection(comparison, form, probe)
         if objection is None:

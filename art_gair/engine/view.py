@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from art_gair.engine.fold import FoldedModule
-from art_gair.engine.form import Form
+from art_gair.engine.form import PLAIN, Form
 
 
 class ModelItself:
@@ -37,8 +37,13 @@ class View:
     run: Any
     """The stand-in's module, or what torch.compile made of it."""
 
+    @property
+    def is_model(self) -> bool:
+        """Whether it is the model as its user runs it, so that there is nothing to hold against it."""
+        return self.run is self.stand_in.source and self.form == PLAIN
+
     @classmethod
-    def unfolded(cls, module: nn.Module, form: Form) -> View:
+    def unfolded(cls, module: nn.Module, form: Form = PLAIN) -> View:
         """Return the model itself as a view."""
         return cls(ModelItself(module), form, module)
 

@@ -101,13 +101,17 @@ def test_views_of_feature_maps_are_updated_in_the_contiguous_format() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("control flow", r"ControlFlow is attacked without folding, in float32 and channels_last; it cannot be traced"),
+        (
+            "control flow",
+            r"path off for ControlFlow: it cannot be traced: .* Your model runs unchanged in float32 and channels_last\.",
+        ),
         (
             "views",
-            r"Views is attacked in float32 and contiguous_format; in float32 and channels_last it fails: Runtime",
+            r"path off for Views: in float32 and channels_last it fails: Runtime.* Attacks run a folded copy in float32 "
+            r"and contiguous_format\.",
         ),
-        ("noise", r"Noise is attacked without folding.* draws random numbers that a trace would freeze"),
-        ("hook", r"it has hooks"),
+        ("noise", r"path off for Noise: .*draws random numbers that a trace would freeze\. Your model runs unchanged"),
+        ("hook", r"it has hooks, which must see each of its runs\. Your model runs unchanged\."),
     ],
 )
 def test_a_fallback_is_logged_once(name: str, reason: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -273,7 +277,7 @@ def test_an_update_without_the_precision_asked_for_is_spoken_of(caplog: pytest.L
     attacked(view, probe())
     view.training_logits(probe(), torch.zeros(24, dtype=torch.int64))
     assert view.update_form == Form()
-    assert "is updated in float32 and contiguous_format" in caplog.text
+    assert "Updates run in float32 and contiguous_format." in caplog.text
 
 
 def test_an_attack_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
