@@ -61,7 +61,7 @@ def gairat(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plu
 
     That is the ResNet-18's; for a WRN-32-10 the paper has eps 0.031, eps_step 0.007 and a burn-in of half the epochs.
     """
-    return _trainer("GAIRAT", classifier, dataset, plugins, weighting=TanhWeighting(-1.0), burn_in=None)
+    return _trainer("GAIRAT", classifier, dataset, plugins, weighting=TanhWeighting(-1.0), burn_in=0.3)
 
 
 def fat(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
@@ -74,7 +74,7 @@ def gair_fat(
 ) -> AdversarialTrainerGAIRAT:
     """GAIR-FAT (Zhang et al., ICLR 2021): FAT with tanh weights, lam 0, after the burn-in; tau 0, then 3, then 6."""
     weights = TanhWeighting(0.0)
-    return _trainer("GAIR-FAT", classifier, dataset, plugins, weighting=weights, burn_in=None, tau=GAIR_FAT_TAU)
+    return _trainer("GAIR-FAT", classifier, dataset, plugins, weighting=weights, burn_in=0.3, tau=GAIR_FAT_TAU)
 
 
 def trades(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
@@ -88,7 +88,7 @@ def gair_trades(
     """GAIR-TRADES (Zhang et al., ICLR 2021, App.): TRADES with tanh weights, lam -1, on the KL term."""
     objective = TRADES(_preset(dataset).trades_beta)
     weights = TanhWeighting(-1.0)
-    return _trainer("GAIR-TRADES", classifier, dataset, plugins, weighting=weights, objective=objective, burn_in=None)
+    return _trainer("GAIR-TRADES", classifier, dataset, plugins, weighting=weights, objective=objective, burn_in=0.3)
 
 
 def mart(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
@@ -101,7 +101,7 @@ def gair_mart(
 ) -> AdversarialTrainerGAIRAT:
     """MART with GAIRAT's tanh weights, lam -1, on its boosted cross entropy, as MAIL puts weights on MART."""
     weights = TanhWeighting(-1.0)
-    return _trainer("GAIR-MART", classifier, dataset, plugins, weighting=weights, objective=MART(5.0), burn_in=None)
+    return _trainer("GAIR-MART", classifier, dataset, plugins, weighting=weights, objective=MART(5.0), burn_in=0.3)
 
 
 def mail_at(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
@@ -145,7 +145,7 @@ def _trainer(
     *,
     weighting: Weighting | None = None,
     objective: Objective | None = None,
-    burn_in: float | None = 0,
+    burn_in: float = 0,
     tau: Callable[[int], float] | None = None,
 ) -> AdversarialTrainerGAIRAT:
     """Put the parts together and print them."""

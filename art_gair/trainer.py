@@ -12,8 +12,9 @@ from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
 from torch.optim.lr_scheduler import LRScheduler
 
+from art_gair.attacks.art_attack import as_inner_attack
+from art_gair.attacks.base import InnerAttack
 from art_gair.attacks.default import default_attack
-from art_gair.attacks.geometry_aware_pgd import Perturb
 from art_gair.checks import require_int
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
@@ -22,28 +23,25 @@ from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample
 from art_gair.plugins.base import Plugin
 from art_gair.training.data import Epoch, epochs_from_arrays, epochs_from_generator
-from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochRecord
 from art_gair.training.loop import train
+from art_gair.training.plan import TrainingPlan
 from art_gair.training.requirements import (
     BurnIn,
-    as_inner_attack,
     burn_in_epochs,
     check_burn_in,
+    check_model,
     check_optimizer,
     check_parts,
     check_schedules,
 )
-from art_gair.training.step import TrainingStep
-from art_gair.training.validation import Validator, make_validator
+from art_gair.training.schedulers import check_scheduler
+from art_gair.training.train_mode import TrainMode
+from art_gair.training.validation import Validation, make_validation
 from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
-from art_gair.weighting.uniform import UniformWeighting
 
 logger = logging.getLogger(__name__)
-
-BURN_IN_SHARE = 0.3
-"""The paper's 30 of 100 epochs (ResNet-18)."""
 
 
 class AdversarialTrainerGAIRAT(AdversarialTrainer):
@@ -68,7 +66,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         `art_gair.weighting.Weighting` is one.
     :param objective: AT(), TRADES() or MART(), or another `art_gair.objectives.Objective`; None is AT().
     :param burn_in: first epochs in which all weights are 1: an int, their number; a float between 0 and 1, their share
-        of nb_epochs, rounded; or a function of the epoch that says whether it is one. None is 0.3.
+        of nb_epochs, rounded; or a function of the epoch that says whether it is one. 0.3 is the paper's 30 of 100
+        epochs. On the first batch of a burn-in the weighting is tried once, so that one that cannot work fails early.
     :param precision: of the attack and of the update's passes: "fp32"; "bf16", with weights, gradients and optimizer
         state still in float32; or "auto", bf16 on a device with instructions for it, else fp32.
     :param compile: whether attacks run through torch.compile, which needs a C++ compiler and half a minute at the
@@ -82,16 +81,17 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     def __init__(
         self,
         classifier: PyTorchClassifier,
-        attack: EvasionAttack | None = None,
+        attack: EvasionAttack | InnerAttack | None = None,
         weighting: Weighting | None = None,
         *,
         objective: Objective | None = None,
-        burn_in: BurnIn | None = None,
+        burn_in: BurnIn = 0.3,
         precision: str = "fp32",
         compile: bool = False,
         plugins: Sequence[Plugin] = (),
     ) -> None:
         tensor_classifier = FastClassifier(classifier, type(self), precision=precision, compiled=compile)
+        check_model(tensor_classifier)
         check_optimizer(classifier.optimizer, tensor_classifier)
         per_sample(classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device)
         self.objective = AT() if objective is None else objective
@@ -102,10 +102,11 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         if attack is None:
             attack = default_attack(classifier, **getattr(self.objective, "attack", {}))
         check_parts(classifier, attack, self.weighting, self.objective, self.plugins)
-        super().__init__(classifier, attacks=attack, ratio=1.0)
-        self.attack = attack
-        as_inner_attack(attack).on_batches(tensor_classifier)  # refuses radii for each sample of an array
-        self.burn_in = check_burn_in(BURN_IN_SHARE if burn_in is None else burn_in)
+        super().__init__(classifier, attacks=attack if isinstance(attack, EvasionAttack) else [attack], ratio=1.0)
+        self.attack: Any = attack
+        as_inner_attack(attack).on_batches(tensor_classifier, epoch=0)  # refuses radii for each sample of an array
+        self.burn_in = check_burn_in(burn_in)
+        self.train_mode = TrainMode(tensor_classifier.module)
         self.history: list[EpochRecord] = []
         self.best_epoch: int | None = None
 
@@ -124,6 +125,14 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     ) -> None:
         """Train on arrays, shuffled anew in each epoch.
 
+        Submodules that are in eval mode while the model itself is in train mode stay in eval mode, such as a frozen
+        backbone whose BatchNorm must not move: `model.train(); model.backbone.eval()` before the trainer is made, or
+        before `fit`. `predict` and `fit` leave all of the model in eval mode, which says nothing; then the earlier
+        choice counts.
+
+        Memory: x is not copied, so a memory map of any size can be trained on; a step takes its batch, and a check of
+        the values at the beginning some thousand samples. On a GPU, x of up to 1 GiB is put there for good.
+
         :param x: samples (n, *input_shape) inside clip_values; float32 in the computation, as in ART.
         :param y: classes, indices (n,) or one-hot (n, nb_classes).
         :param validation_data: (x, y) for clean and robust accuracy after each epoch.
@@ -136,21 +145,21 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             each of them. None: if it is under the training attack. Put a margin attack among them, since under PGD with
             the cross entropy GAIRAT can gain by masking gradients: `[attack, attack.with_loss("margin")]`.
         :param keep_best: leave the classifier with the weights and buffers of the epoch of the highest robust accuracy
-            on validation_data, of equals the one of the higher clean accuracy, then the earlier, as validation saw them
-            (EMA's average, say); `best_epoch` is its number, else None. Select on data set aside for it, never on test
-            data. The optimizer stays as the last epoch left it; a training that stops by an exception keeps its last
-            weights. Takes the memory of one more copy of the model.
+            on validation_data, as validation saw them (EMA's average, say). Ties: higher clean accuracy, then the
+            earlier epoch. `best_epoch` is its number, else None. So does a training that an exception stops, Ctrl-C
+            too; the error says so. The optimizer stays as the last epoch left it. Select on data set aside for it,
+            never on test data. Takes the memory of one more copy of the model, of two while it is renewed.
         :raises TypeError, ValueError: if an argument is unusable, by its name, before any training.
-        :raises FloatingPointError: if the loss turns non-finite; the model keeps its last finite weights.
+        :raises FloatingPointError: if loss, model or optimizer state turn non-finite; the batch is undone.
         """
         _refuse(kwargs, "fit", "x, y, validation_data, batch_size, nb_epochs, scheduler, validation_attack, keep_best")
         tensor_classifier = self._tensor_classifier()
         batch_size = require_int(batch_size, "batch_size", at_least=1)
         batches = epochs_from_arrays(tensor_classifier, x, y, batch_size, unlabelled=self.objective.unlabelled)
-        validator = make_validator(
+        validation = make_validation(
             tensor_classifier, self.classifier, self.attack, validation_data, validation_attack, keep_best
         )
-        self._train(tensor_classifier, batches, nb_epochs, validator, scheduler)
+        self._train(tensor_classifier, batches, nb_epochs, validation, scheduler)
 
     def fit_generator(
         self,
@@ -173,10 +182,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         _refuse(kwargs, "fit_generator", allowed)
         tensor_classifier = self._tensor_classifier()
         batches = epochs_from_generator(tensor_classifier, generator, unlabelled=self.objective.unlabelled)
-        validator = make_validator(
+        validation = make_validation(
             tensor_classifier, self.classifier, self.attack, validation_data, validation_attack, keep_best
         )
-        self._train(tensor_classifier, batches, nb_epochs, validator, scheduler)
+        self._train(tensor_classifier, batches, nb_epochs, validation, scheduler)
 
     def _tensor_classifier(self) -> FastClassifier:
         """Return the classifier as tensors see it now; the parts may have been set since, and are looked at again."""
@@ -188,59 +197,50 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         tensor_classifier: TensorClassifier,
         batches: Epoch,
         nb_epochs: int,
-        validator: Validator | None,
+        validation: Validation | None,
         scheduler: LRScheduler | None,
     ) -> None:
         nb_epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        inner, optimizer = as_inner_attack(self.attack), self.classifier.optimizer
-        in_burn_in = burn_in_epochs(self.burn_in, nb_epochs)
-        check_schedules(nb_epochs, inner, self.weighting, scheduler, optimizer, validator is not None)
-        loss = per_sample(self.classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device)
-        guard = FiniteGuard(tensor_classifier)
-
-        def make_step(epoch: int) -> TrainingStep:
-            inner.epoch = epoch
-            tensor_classifier.begin_epoch()
-            return TrainingStep(
-                classifier=tensor_classifier,
-                attack=inner.on_batches(tensor_classifier),
-                second_attack=self._second_attack(tensor_classifier),
-                max_iter=inner.max_iter,
-                objective=self.objective,
-                loss=loss,
-                weighting=UniformWeighting() if in_burn_in[epoch] else self.weighting,
-                optimizer=optimizer,
-                plugins=self.plugins,
-                guard=guard,
-                epoch=epoch,
-                in_burn_in=in_burn_in[epoch],
-            )
-
+        attack, optimizer = as_inner_attack(self.attack), self.classifier.optimizer
+        second_loss = self.objective.second_attack
+        plan = TrainingPlan(
+            classifier=tensor_classifier,
+            attack=attack,
+            second_attack=None if second_loss is None else self.attack.with_loss(second_loss),
+            objective=self.objective,
+            loss=per_sample(self.classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device),
+            weighting=self.weighting,
+            optimizer=optimizer,
+            plugins=self.plugins,
+            train_mode=self.train_mode,
+            burn_in=burn_in_epochs(self.burn_in, nb_epochs),
+        )
+        check_schedules(nb_epochs, attack, self.weighting)
+        check_scheduler(scheduler, optimizer, nb_epochs, validated=validation is not None)
         logger.info("Performing adversarial training with GAIRAT: %s", self)
+        self.train_mode.note()
+        self.train_mode.log()
         self.history, self.best_epoch = [], None
-        for plugin in self.plugins:
-            plugin.start(tensor_classifier, optimizer)
         try:
             with torch.enable_grad():
-                train(make_step, batches, nb_epochs, scheduler, validator, self.history)
-            for plugin in self.plugins:
-                plugin.finish()
-            self._keep_best(validator)
+                train(plan, batches, scheduler, validation, self.history)
+            self._keep_best(validation)
+        except BaseException as error:
+            note = self._keep_best(validation)
+            error.__notes__ = [*getattr(error, "__notes__", []), *note]  # type: ignore[attr-defined]
+            raise
         finally:
             tensor_classifier.module.eval()
 
-    def _keep_best(self, validator: Validator | None) -> None:
-        """Put the best epoch's model in the place of the last one's, and of what the plugins left, if asked for."""
-        if validator is None or validator.best is None:
-            return
-        validator.best.restore()
-        self.best_epoch = validator.best.epoch
-        logger.info("The classifier holds the weights of epoch %s, the best on validation_data.", self.best_epoch)
-
-    def _second_attack(self, tensor_classifier: TensorClassifier) -> Perturb | None:
-        if self.objective.second_attack is None:
-            return None
-        return self.attack.with_loss(self.objective.second_attack).on_batches(tensor_classifier)
+    def _keep_best(self, validation: Validation | None) -> list[str]:
+        """Put the best epoch's model in the place of what the training and its plugins left, if asked for; say so."""
+        if validation is None or validation.best is None or validation.best.epoch is None:
+            return []
+        validation.best.restore()
+        self.best_epoch = validation.best.epoch
+        note = f"The classifier holds the weights of epoch {self.best_epoch}, the best on validation_data (keep_best)."
+        logger.info(note)
+        return [note]
 
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"

@@ -77,7 +77,7 @@ class Blur(PreprocessorPyTorch):
         return nn.functional.avg_pool2d(x, 3, stride=1, padding=1), y
 
 
-def trainer_of(classifier: Any, weighting: Any = None, burn_in: int | None = 0, **settings: Any) -> Any:
+def trainer_of(classifier: Any, weighting: Any = None, burn_in: float = 0, **settings: Any) -> Any:
     """Return a trainer with a strong, short attack."""
     attack = GeometryAwarePGD(classifier, **{"eps": 0.2, "eps_step": 0.1, "max_iter": 3, **settings})
     return AdversarialTrainerGAIRAT(classifier, attack, weighting, burn_in=burn_in)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,7 +98,7 @@ def test_without_finite_clip_values_an_attack_is_asked_for(clip_values: Any) -> 
 
 @pytest.mark.parametrize(("nb_epochs", "weighted_from"), [(1, 0), (2, 1), (10, 3)])
 def test_burn_in_is_30_percent_of_the_epochs(nb_epochs: int, weighted_from: int) -> None:
-    trainer = trainer_of(classifier_of(mlp((1, 8, 8), 10), (1, 8, 8)), burn_in=None)
+    trainer = AdversarialTrainerGAIRAT(classifier_of(mlp((1, 8, 8), 10), (1, 8, 8)))
     trainer.fit(*digits(20), nb_epochs=nb_epochs)
     assert [r["epoch"] for r in trainer.history if not r["burn_in"]] == list(range(weighted_from, nb_epochs))
     assert [r["lam"] for r in trainer.history] == [None] * weighted_from + [-1.0] * (nb_epochs - weighted_from)
@@ -423,11 +425,24 @@ def test_the_weighting_sees_detached_logits_and_its_epoch() -> None:
     assert seen == [(False, 0), (False, 1), (False, 2)]
 
 
-def test_shows_a_progress_bar_over_the_epochs_and_none_over_batches(capsys: pytest.CaptureFixture[str]) -> None:
+class Terminal(io.StringIO):
+    """Where a user sees it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_progress_bar_over_the_epochs_and_none_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
     fitted()
-    shown = capsys.readouterr().err
+    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert "Adversarial Training GAIRAT - Epochs" in shown
     assert "GeometryAwarePGD" not in shown
+
+
+def test_a_file_gets_no_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    fitted(validation_data=digits(20))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_arts_own_attributes_are_set() -> None:
@@ -465,7 +480,7 @@ def test_training_makes_digits_robust() -> None:
     x, y = digits(700)
     plain, robust = digits_classifier(), digits_classifier()
     plain.fit(x[:500], y[:500], batch_size=64, nb_epochs=30)
-    trainer_of(robust, burn_in=None, eps=0.15).fit(x[:500], y[:500], batch_size=64, nb_epochs=30)
+    trainer_of(robust, burn_in=0.3, eps=0.15).fit(x[:500], y[:500], batch_size=64, nb_epochs=30)
     accuracy = []
     for classifier in (plain, robust):
         x_adv = GeometryAwarePGD(classifier, eps=0.15, eps_step=0.04, loss="margin").generate(x[500:], y[500:])
@@ -504,7 +519,7 @@ def test_bad_schedulers_are_refused() -> None:
     trainer, other = trainer_of(digits_classifier()), digits_classifier()
     with pytest.raises(TypeError, match=r"scheduler is a float; expected one of torch.optim.lr_scheduler"):
         trainer.fit(*digits(8), scheduler=0.1)
-    with pytest.raises(ValueError, match="scheduler drives another optimizer"):
+    with pytest.raises(ValueError, match="scheduler updates another optimizer"):
         trainer.fit(*digits(8), scheduler=ExponentialLR(other.optimizer, 0.5))
     with pytest.raises(ValueError, match='mode "max", which needs validation_data'):
         trainer.fit(*digits(8), scheduler=ReduceLROnPlateau(trainer.classifier.optimizer, "max"))
@@ -523,7 +538,7 @@ def test_bad_classifiers_are_refused() -> None:
         p.requires_grad_(False)
     stranger = torch.optim.SGD(conv_net().parameters(), lr=0.1)
     for bad in (classifier_of(frozen, (1, 8, 8)), digits_classifier(optimizer=stranger)):
-        with pytest.raises(ValueError, match="optimizer drives no parameter of its model that requires a gradient"):
+        with pytest.raises(ValueError, match="The optimizer updates none of the model's trainable parameters"):
             AdversarialTrainerGAIRAT(bad)
     net = conv_net()
     with pytest.raises(ValueError, match="optimizer is LBFGS, which needs a closure"):
@@ -546,6 +561,8 @@ def test_bad_parts_are_refused() -> None:
         AdversarialTrainerGAIRAT(classifier, weighting="Tanh")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="burn_in is -1; expected an int of at least 0"):
         AdversarialTrainerGAIRAT(classifier, burn_in=-1)
+    with pytest.raises(TypeError, match="burn_in is None; expected an int of at least 0"):
+        AdversarialTrainerGAIRAT(classifier, burn_in=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 State = dict[str, "Tensor | None"]
 """Parameters, buffers, or both, by name; None where the module registered the name without a tensor."""
@@ -22,7 +23,9 @@ def live_state(module: nn.Module, *, parameters: bool = True) -> State:
         dot = f"{prefix}." if prefix else ""
         if parameters:
             state.update((dot + name, p) for name, p in owner._parameters.items())
-        state.update((dot + name, b) for name, b in owner._buffers.items() if b is None or not _overlaps(b))
+        state.update(
+            (dot + name, b) for name, b in owner._buffers.items() if b is None or is_lazy(b) or not _overlaps(b)
+        )
     return state
 
 
@@ -45,10 +48,11 @@ def put_back(module: nn.Module, kept: State, *, parameters: bool = True) -> None
     for name in kept.keys() - set(names):
         owner, leaf = _place(module, name)
         value = None if kept[name] is None else clones([kept[name]])[0]
-        if owner._parameters.get(leaf) is None:
+        parameter = owner._parameters.get(leaf)
+        if parameter is None:
             owner._buffers[leaf] = value
         else:
-            owner._parameters[leaf].data = value
+            parameter.data = value  # type: ignore[assignment]
     for name in live.keys() - kept.keys():
         owner, leaf = _place(module, name)
         owner._buffers.pop(leaf, None)

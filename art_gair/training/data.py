@@ -12,39 +12,36 @@ from torch import Tensor
 from art_gair.engine.classifier import TensorClassifier
 
 Batch = tuple[Tensor, Tensor, bool]
-"""x as it came, labels int64 (n,), and whether there are missing ones among them."""
+"""x in the type that was given, labels int64 (n,), and whether there are missing ones among them."""
 
 Epoch = Callable[[], Iterable[Batch]]
 """Called once an epoch; yields checked batches, on the host or on the device."""
 
-RESIDENT_SHARE = 0.5
-"""How much of a GPU's free memory data may take for good."""
+RESIDENT_BYTES = 2**30
+"""Data of at most this size are put on a GPU for good; larger ones stay on the host and cross batch by batch."""
 
 
 def epochs_from_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: int, *, unlabelled: bool) -> Epoch:
-    """Shuffle arrays anew in each epoch, by torch's generator; everything is checked here, before the first batch.
+    """Shuffle arrays anew in each epoch; everything is checked here, before the first batch.
+
+    The order comes from torch's generator of the CPU wherever the data lie: a seed gives the same one on any device.
+    The arrays are not copied, but for those put on a GPU (`RESIDENT_BYTES`); a batch is, when it is its turn.
 
     :param unlabelled: whether -1 is a label too, here and below.
     """
     inputs = classifier.inputs(x)
     labels = classifier.labels(y, len(inputs), unlabelled=unlabelled)
-    some_missing = unlabelled and bool((labels < 0).any())
-    if not some_missing and _fits(inputs, classifier.device):
-        inputs, labels = inputs.to(classifier.device), labels.to(classifier.device)
+    missing = (labels < 0).cpu() if unlabelled else None  # the host must know without asking the device
+    if inputs.nbytes <= RESIDENT_BYTES:
+        inputs = inputs.to(classifier.device)
+    labels = labels.to(inputs.device)
 
     def epoch() -> Iterator[Batch]:
-        for rows in torch.randperm(len(inputs), device=labels.device).split(batch_size):
-            own = labels[rows]
-            yield inputs[rows], own, some_missing and bool((own < 0).any())
+        order = torch.randperm(len(inputs))
+        for rows, places in zip(order.split(batch_size), order.to(inputs.device).split(batch_size), strict=True):
+            yield inputs[places], labels[places], missing is not None and bool(missing[rows].any())
 
     return epoch
-
-
-def _fits(inputs: Tensor, device: torch.device) -> bool:
-    """Whether the data may lie on the device for good: always on the CPU, where they are, else if there is room."""
-    if device.type != "cuda":
-        return device.type == inputs.device.type
-    return inputs.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def epochs_from_generator(classifier: TensorClassifier, generator: Any, *, unlabelled: bool) -> Epoch:

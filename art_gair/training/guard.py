@@ -8,106 +8,137 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from art_gair.engine.classifier import TensorClassifier, assign
-
-MEAN_TOLERANCE = 1e-3
-"""How far from 1 the mean of a batch's weights may lie."""
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.model_state import State, alike, copied, live_state, put_back
+from art_gair.training.finite import all_finite, are_finite
+from art_gair.training.snapshot import OptimizerCopy, Snapshot, keep_if
+from art_gair.training.weights import UNSOUND, are_sound
 
 
 class FiniteGuard:
-    """Gates the optimizer's step on a flag that lives on the device.
+    """Undoes a step that leaves anything not finite, and every later one.
 
-    It keeps a copy of the model's buffers before the forward, and of its parameters, which nothing else may change, for
-    the length of the optimizer's step, when the batch's activations no longer take memory. After a step whose loss or
-    gradients are not finite, or that leaves a parameter or buffer not finite, it puts them back. Gradients that are not
-    finite reach the optimizer as zero, so that its momentum takes in no NaN. From the first such step on, every later
-    one is undone too. `require_finite` reads the flag, which waits for the device: each time on a CPU, where waiting
-    costs nothing, once in a while on a GPU.
+    Before the forward it copies the model's buffers; for the length of the optimizer's step, when the batch's
+    activations no longer take memory, the parameters and the state of the optimizer. If the loss, or a parameter,
+    buffer or tensor of that state is not finite after the step, all of them are put back: by the host on a CPU, where
+    a look at the device costs nothing, elsewhere on the device, by multi-tensor operations under a flag that lies
+    there. `require_finite` reads the flag once in a while. A step that adds or resizes a tensor, as the first step of
+    most optimizers does, is judged at once.
+
+    Not looked at are tensors that were not finite when they were first seen, such as an attention mask of -inf.
 
     :param classifier: whose model to guard.
+    :param optimizer: of the training.
     """
 
     READ_EVERY = 64
     """Steps between two looks at the flag on a device that runs ahead of the host."""
 
-    def __init__(self, classifier: TensorClassifier) -> None:
-        self.module = classifier.module
-        self.kept = [b.clone() for b in self.module.buffers()]
-        # A mask of -inf, as attention layers keep one in a buffer, is no divergence.
-        self.watched = [bool(torch.isfinite(t).all()) for t in classifier.state()]
+    def __init__(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
+        self.module, self.optimizer = classifier.module, optimizer
+        self.buffers: State = {}
+        self.excepted: set[str] = set()
+        live = live_state(self.module)
+        self.excepted_parameters = {id(live[name]) for name in _not_finite(live)}
         device = classifier.device
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.sound_weights = torch.ones((), dtype=torch.bool, device=device)
         self.finite_steps = torch.zeros((), dtype=torch.int64, device=device)
-        self.steps = 0
         self.interval = 1 if device.type == "cpu" else self.READ_EVERY
+        self.steps = self.read_steps = 0
+        self.host_states: list[OptimizerCopy] = []
 
     def begin_epoch(self) -> None:
         """Count batches from 0 again."""
         self.finite_steps.zero_()
+        self.read_steps = 0
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep the buffers as they stand, before the forward in train mode moves BatchNorm's.
+        """Copy the buffers, before the forward in train mode moves BatchNorm's.
 
         An exception on the way, an interrupt too, puts them back.
         """
-        assign(self.kept, self.module.buffers())
+        live = live_state(self.module, parameters=False)
+        new = _of_new_form(live, self.buffers)
+        self.excepted = (self.excepted - new.keys()) | _not_finite(new)
+        self.buffers = copied(live)
         try:
             yield
         except BaseException:
-            assign(list(self.module.buffers()), self.kept)
+            put_back(self.module, self.buffers, parameters=False)
             raise
 
     @torch.no_grad()
-    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor, weights: Tensor, seen: Sequence[Tensor]) -> None:
-        """Take the optimizer's step if all is finite and the weights are >= 0, mean 1; else leave the model as kept.
+    def step(self, loss: Tensor, weights: Tensor, seen: Sequence[Tensor]) -> None:
+        """Take the optimizer's step if all stays finite and the weights are >= 0, mean 1; else put all back.
 
         :param loss: what was minimised, a scalar.
         :param weights: of the batch, (n,).
         :param seen: what the weights were made from; if that is not finite, they are not to blame.
         """
-        sound = (weights >= 0).all() & ((weights.mean() - 1).abs() < MEAN_TOLERANCE)
-        self.sound_weights &= sound | ~self.finite | ~_all_finite(seen)
-        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self.finite &= _all_finite([loss.detach(), *grads]) & self.sound_weights
-        for grad in grads:
-            grad.copy_(torch.where(self.finite, grad, 0.0))
-        parameters = list(self.module.parameters())
-        before = [p.clone() for p in parameters]
+        before = Snapshot(self.module, self.optimizer, self.buffers)
         try:
-            optimizer.step()
+            self.optimizer.step()
+            self._judge_weights(weights, seen)
+            self._judge(before, loss.detach())
         except BaseException:
-            assign(parameters, before)
+            before.restore()
             raise
-        state = [*parameters, *self.module.buffers()]
-        self.finite &= _all_finite([t for t, watched in zip(state, self.watched, strict=True) if watched])
-        assign(state, (torch.where(self.finite, *pair) for pair in zip(state, [*before, *self.kept], strict=True)))
         self.finite_steps += self.finite
         self.steps += 1
+
+    def _judge_weights(self, weights: Tensor, seen: Sequence[Tensor]) -> None:
+        sound = are_sound(weights)
+        if self.interval > 1 or not bool(sound):
+            self.sound_weights &= sound | ~self.finite | ~all_finite(seen)
+
+    def _judge(self, before: Snapshot, loss: Tensor) -> None:
+        """Look at what the step left, and put back what was there before if it is not finite."""
+        buffers = live_state(self.module, parameters=False)
+        passed_over = self.excepted.union(_of_new_form(buffers, self.buffers))
+        looked_at = [t for name, t in buffers.items() if t is not None and name not in passed_over]
+        looked_at += [p for p in before.parameters if id(p) not in self.excepted_parameters]
+        looked_at += [loss, *before.optimizer.tensors()]
+        pairs = None if self.interval == 1 else before.pairs()
+        if pairs is None:
+            self.finite &= self.sound_weights & are_finite(looked_at)
+            if not bool(self.finite):
+                before.restore()
+        else:
+            self.finite &= self.sound_weights & all_finite(looked_at)
+            keep_if(self.finite, [pair for pair in pairs if pair[0].device == self.finite.device])
+        if self.interval > 1:
+            self.host_states.append(before.optimizer.on_host())
 
     def require_finite(self, epoch: int, lr: float, *, now: bool = False) -> None:
         """Raise once a step was not finite.
 
-        :raises FloatingPointError: with the epoch, the batch and the likely cause; the model holds its last finite
-            state.
+        :raises FloatingPointError: with the epoch, the batch and the likely cause; the model and the optimizer are as
+            they were before that batch.
         :raises ValueError: if it was the weights that were not finite, negative, or not of mean 1.
         """
-        if not (now or self.steps % self.interval == 0) or bool(self.finite):
+        if not (now or self.steps % self.interval == 0):
             return
-        where = f"in epoch {epoch}, batch {int(self.finite_steps)} (both counted from 0)"
+        if bool(self.finite):
+            self.host_states, self.read_steps = [], int(self.finite_steps)
+            return
+        batch = int(self.finite_steps)
+        if self.host_states:
+            self.host_states[batch - self.read_steps].restore()
+        where = f"in epoch {epoch}, batch {batch} (both counted from 0)"
         if not bool(self.sound_weights):
-            raise ValueError(f"weighting returned weights that are negative, not finite or not of mean 1 {where}.")
+            raise ValueError(f"weighting returned {UNSOUND} {where}.")
         raise FloatingPointError(
-            f"the loss, its gradient or the weights became non-finite {where}; the model keeps its weights from before "
-            f"that batch. The likely cause is a learning rate that is too high (it was {lr:g}); if it happens at once, "
-            "a loss that does not fit the model's output."
+            f"the loss, the model or the state of the optimizer became non-finite {where}; that batch was undone. "
+            f"The likely cause is a learning rate that is too high (it was {lr:g}); if it happens at once, a loss that "
+            "does not fit the model's output."
         )
 
 
-def _all_finite(tensors: Sequence[Tensor]) -> Tensor:
-    """Whether every entry is finite, a bool on the device.
+def _of_new_form(state: State, earlier: State) -> State:
+    return {name: t for name, t in state.items() if not alike(t, earlier.get(name))}
 
-    By one sum over everything: it is finite if all entries are, short of an overflow, which is divergence as well.
-    """
-    return torch.isfinite(torch.stack([t.abs().sum().double() for t in tensors if t.is_floating_point()]).sum())
+
+def _not_finite(state: State) -> set[str]:
+    return {name for name, t in state.items() if t is not None and not are_finite([t])}

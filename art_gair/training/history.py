@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -28,6 +28,13 @@ class EpochRecord(TypedDict):
     lr: float  #: of the optimizer's first parameter group
     lam: float | None  #: the weighting's; None in the burn-in and for a weighting without
     seconds: float  #: wall time of the epoch, validation included
+
+
+class Accuracies(NamedTuple):
+    """What validation measures, each 0..1."""
+
+    clean: float
+    robust: float
 
 
 class EpochMeter:
@@ -57,7 +64,7 @@ class EpochMeter:
         self.batches += 1
 
     def record(
-        self, epoch: int, burn_in: bool, lr: float, lam: float | None, accuracy: tuple[float, float] | None
+        self, epoch: int, burn_in: bool, lr: float, lam: float | None, accuracies: Accuracies | None
     ) -> EpochRecord:
         """Read the sums, the epoch's one wait for the device."""
         weighted, plain, correct, effective = self.sums.tolist()
@@ -67,8 +74,8 @@ class EpochMeter:
             loss=weighted / self.samples,
             unweighted_loss=plain / self.samples,
             train_robust_accuracy=correct / self.samples,
-            clean_accuracy=None if accuracy is None else accuracy[0],
-            robust_accuracy=None if accuracy is None else accuracy[1],
+            clean_accuracy=None if accuracies is None else accuracies.clean,
+            robust_accuracy=None if accuracies is None else accuracies.robust,
             kappa_histogram=[] if self.histogram is None else self.histogram.tolist(),
             effective_sample_size=effective / self.batches,
             lr=lr,

@@ -3,87 +3,71 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import trange
 
 from art_gair import generators
-from art_gair.plugins.base import Plugin
 from art_gair.training.data import Epoch, merge_singles, on_device
 from art_gair.training.history import EpochMeter, EpochRecord
+from art_gair.training.hooks import around_training, around_validation, end_epoch
+from art_gair.training.plan import TrainingPlan
+from art_gair.training.schedulers import advance
 from art_gair.training.step import TrainingStep
+from art_gair.training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
-Validation = Callable[[TrainingStep], tuple[float, float]]
-"""Called at the end of an epoch; returns clean and robust accuracy, 0..1."""
-
 
 def train(
-    make_step: Callable[[int], TrainingStep],
+    plan: TrainingPlan,
     batches: Epoch,
-    nb_epochs: int,
     scheduler: LRScheduler | None,
     validation: Validation | None,
     history: list[EpochRecord],
 ) -> None:
-    """Train for nb_epochs; append a record for each.
+    """Train through the plan's epochs, or until a plugin stops; append a record for each.
 
-    :param make_step: gives the step as it stands in an epoch.
-    :raises FloatingPointError: when a loss or gradient is not finite; the model keeps its last finite weights.
+    An epoch ends in this order: validation, record, scheduler, log, the plugins' `end_epoch`.
+
+    :raises FloatingPointError: when a step is not finite; the model and the optimizer are as they were before it.
     :raises ValueError: when an epoch has no batch, or the weighting's weights are unusable.
     """
-    for epoch in trange(nb_epochs, desc="Adversarial Training GAIRAT - Epochs"):
-        step = make_step(epoch)
-        device = step.classifier.device
-        lr = float(step.optimizer.param_groups[0]["lr"])
-        meter = EpochMeter(step.max_iter, device)
-        step.guard.begin_epoch()
-        for plugin in step.plugins:
-            plugin.begin_epoch(epoch)
-        for x, labels, some_missing in on_device(merge_singles(batches()), device):
-            step(x, labels, meter, unlabelled=some_missing)
-            step.guard.require_finite(epoch, lr)
-        step.guard.require_finite(epoch, lr, now=True)
-        if meter.batches == 0:
-            raise ValueError(f"generator yielded no batch in epoch {epoch}.")
-        accuracy = None if validation is None else _validate(validation, step)
-        record = meter.record(epoch, step.in_burn_in, lr, _lam(step.weighting, epoch), accuracy)
-        history.append(record)
-        _advance(scheduler, record)
-        _log(record)
+    with around_training(plan.plugins, plan.classifier, plan.optimizer):
+        # disable=None: a bar is for terminals and notebooks; a file gets the line that each epoch logs.
+        for epoch in trange(len(plan.burn_in), desc="Adversarial Training GAIRAT - Epochs", disable=None):
+            record = _train_epoch(plan.make_step(epoch), batches, validation)
+            history.append(record)
+            advance(scheduler, record)
+            _log(record)
+            if end_epoch(plan.plugins, record):
+                break
+
+
+def _train_epoch(step: TrainingStep, batches: Epoch, validation: Validation | None) -> EpochRecord:
+    epoch, device = step.epoch, step.classifier.device
+    meter = EpochMeter(step.max_iter, device)
+    for plugin in step.plugins:
+        plugin.begin_epoch(epoch)
+    lr = float(step.optimizer.param_groups[0]["lr"])
+    for x, labels, some_missing in on_device(merge_singles(batches()), device):
+        step(x, labels, meter, unlabelled=some_missing)
+        step.guard.require_finite(epoch, lr)
+    step.guard.require_finite(epoch, lr, now=True)
+    if meter.batches == 0:
+        raise ValueError(f"generator yielded no batch in epoch {epoch}.")
+    accuracies = None
+    if validation is not None:
+        # Validation draws random starts; training must go on as if it had not. ART's own attacks draw from all three.
+        with generators.restored(device), around_validation(step.plugins):
+            accuracies = validation(step)
+    return meter.record(epoch, step.in_burn_in, lr, _lam(step.weighting, epoch), accuracies)
 
 
 def _lam(weighting: Any, epoch: int) -> float | None:
     lam: float | None = weighting.lam_at(epoch) if hasattr(weighting, "lam_at") else None
     return lam
-
-
-def _validate(validation: Validation, step: TrainingStep) -> tuple[float, float]:
-    """Validation draws random starts; training must go on as if it had not. ART's own attacks draw from all three."""
-    with generators.restored(step.classifier.device), _around_validation(step.plugins):
-        return validation(step)
-
-
-@contextmanager
-def _around_validation(plugins: Sequence[Plugin]) -> Iterator[None]:
-    with ExitStack() as around:
-        for plugin in plugins:
-            around.enter_context(plugin.around_validation())
-        yield
-
-
-def _advance(scheduler: LRScheduler | None, record: EpochRecord) -> None:
-    """Step the scheduler; ReduceLROnPlateau watches the loss in mode "min", validation's robust accuracy in "max"."""
-    if isinstance(scheduler, ReduceLROnPlateau):
-        metric = record["loss"] if scheduler.mode == "min" else record["robust_accuracy"]
-        assert metric is not None
-        scheduler.step(metric)
-    elif scheduler is not None:
-        scheduler.step()
 
 
 def _log(record: EpochRecord) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from art_gair.attacks.art_attack import ArtAttack
+from art_gair.attacks.art_attack import as_inner_attack
+from art_gair.attacks.base import InnerAttack
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.checks import require_int, require_number
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.model_state import live_state
 from art_gair.objectives.base import Objective
 from art_gair.plugins.base import Plugin
 from art_gair.weighting.base import LogitsWeighting
@@ -25,11 +25,6 @@ logger = logging.getLogger(__name__)
 
 BurnIn = float | Callable[[int], bool]
 """An int, a number of epochs; a float between 0 and 1, their share; or a function of the epoch."""
-
-
-def as_inner_attack(attack: EvasionAttack) -> GeometryAwarePGD | ArtAttack:
-    """Return the attack as training takes it."""
-    return attack if isinstance(attack, GeometryAwarePGD) else ArtAttack(attack)
 
 
 def check_parts(classifier: PyTorchClassifier, attack: Any, weighting: Any, objective: Any, plugins: Any) -> None:
@@ -43,8 +38,7 @@ def check_parts(classifier: PyTorchClassifier, attack: Any, weighting: Any, obje
     for plugin in plugins:
         if not isinstance(plugin, Plugin):
             raise TypeError(f"plugins holds {plugin!r}; expected Plugin objects such as AWP() or EMA().")
-    if not isinstance(attack, EvasionAttack):
-        raise TypeError(f"attack is {attack!r}; expected a GeometryAwarePGD or another ART EvasionAttack.")
+    inner = as_inner_attack(attack)
     if isinstance(attack, GeometryAwarePGD):
         if attack.estimator is not classifier:
             raise ValueError("attack is on another estimator; kappa must be counted on the classifier in training.")
@@ -55,16 +49,27 @@ def check_parts(classifier: PyTorchClassifier, attack: Any, weighting: Any, obje
             )
         return
     name = type(attack).__name__
-    if getattr(weighting, "needs_kappa", False):
+    if inner.max_iter == 0 and getattr(weighting, "needs_kappa", False):
         kappa_free = ", ".join([UniformWeighting.__name__, *(c.__name__ for c in LogitsWeighting.__subclasses__())])
         raise ValueError(
             f"attack {name} counts no kappa, which {weighting!r} needs; use GeometryAwarePGD or FriendlyPGD, "
             f"or a weighting without kappa: {kappa_free}."
         )
-    if objective.second_attack is not None:
+    if objective.second_attack is not None and not hasattr(attack, "with_loss"):
         raise ValueError(
             f"attack {name} cannot give the second attack, loss {objective.second_attack!r}, that "
-            f"{type(objective).__name__} needs; use GeometryAwarePGD or FriendlyPGD."
+            f"{type(objective).__name__} needs, as it has no with_loss(loss); use GeometryAwarePGD or FriendlyPGD."
+        )
+
+
+def check_model(tensor_classifier: TensorClassifier) -> None:
+    """Refuse a model with lazy modules that have not seen an input: it cannot be copied, nor its optimizer checked."""
+    state = live_state(tensor_classifier.module)
+    lazy = [name for name, t in state.items() if t is not None and torch.nn.parameter.is_lazy(t)]
+    if lazy:
+        raise ValueError(
+            f"classifier's model has parameters without a shape: {', '.join(lazy)}; its lazy modules need an input: "
+            "run one forward before the optimizer is made."
         )
 
 
@@ -72,34 +77,20 @@ def check_optimizer(optimizer: Any, tensor_classifier: TensorClassifier) -> None
     """Refuse an optimizer, or the lack of one, that could not train the model."""
     if optimizer is None:
         raise ValueError("classifier has no optimizer; training needs one: PyTorchClassifier(..., optimizer=...).")
-    driven = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(p.requires_grad and id(p) in driven for p in tensor_classifier.module.parameters()):
-        raise ValueError("classifier's optimizer drives no parameter of its model that requires a gradient.")
+    updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(p.requires_grad and id(p) in updated for p in tensor_classifier.module.parameters()):
+        raise ValueError("The optimizer updates none of the model's trainable parameters.")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("classifier's optimizer is LBFGS, which needs a closure; expected one that steps without.")
 
 
-def check_schedules(
-    nb_epochs: int,
-    attack: GeometryAwarePGD | ArtAttack,
-    weighting: Any,
-    scheduler: Any,
-    optimizer: Any,
-    validated: bool,
-) -> None:
+def check_schedules(nb_epochs: int, attack: InnerAttack, weighting: Any) -> None:
     """Refuse what would fail in a later epoch."""
-    attack.check_schedules(nb_epochs)
-    if hasattr(weighting, "lam_at"):
-        for epoch in range(nb_epochs):
+    for epoch in range(nb_epochs):
+        if isinstance(attack, GeometryAwarePGD):
+            attack.at_epoch(epoch)
+        if hasattr(weighting, "lam_at"):
             weighting.lam_at(epoch)
-    if scheduler is None:
-        return
-    if not isinstance(scheduler, LRScheduler):
-        raise TypeError(f"scheduler is a {type(scheduler).__name__}; expected one of torch.optim.lr_scheduler.")
-    if scheduler.optimizer is not optimizer:
-        raise ValueError("scheduler drives another optimizer; expected one of the classifier's optimizer.")
-    if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode == "max" and not validated:
-        raise ValueError('scheduler is ReduceLROnPlateau in mode "max", which needs validation_data to watch.')
 
 
 def check_burn_in(setting: BurnIn) -> BurnIn:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from art_gair.attacks.geometry_aware_pgd import Perturb
+from art_gair.attacks.base import Perturb
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives.base import Batch, Objective, Terms
 from art_gair.objectives.per_sample import PerSampleLoss
 from art_gair.plugins.base import Plugin
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochMeter
+from art_gair.training.train_mode import TrainMode
+from art_gair.training.weights import weigh
 from art_gair.weighting.base import Weighting
 
 
@@ -33,6 +35,7 @@ class TrainingStep:
     optimizer: torch.optim.Optimizer
     plugins: Sequence[Plugin]
     guard: FiniteGuard
+    train_mode: TrainMode
     epoch: int
     in_burn_in: bool
 
@@ -51,11 +54,12 @@ class TrainingStep:
 
         def weighted_loss() -> tuple[Tensor, Tensor, Terms]:
             terms = self.objective(self.classifier, self.loss, batch)
-            weights = self._weights(terms, kappa, targets)
+            seen = {"kappa": kappa, "max_iter": self.max_iter, "logits": terms.logits.detach(), "labels": targets}
+            weights = weigh(self.weighting, **seen, epoch=self.epoch)
             return self.objective.total(weights, terms), weights, terms
 
         with self.guard.keeping():
-            self.classifier.module.train()
+            self.train_mode()
             self.classifier.module.zero_grad()
             self.optimizer.zero_grad()
             with ExitStack() as around:
@@ -65,9 +69,9 @@ class TrainingStep:
                 total.backward()
             for plugin in self.plugins:
                 plugin.after_backward()
-            self.guard.step(self.optimizer, total, weights, seen=[terms.logits.detach(), terms.weighted.detach()])
-            for plugin in self.plugins:
-                plugin.after_step()
+            self.guard.step(total, weights, seen=[terms.logits.detach(), terms.weighted.detach()])
+        for plugin in self.plugins:
+            plugin.after_step()
 
         meter.update(weights, terms, total, targets, kappa)
 
@@ -75,17 +79,3 @@ class TrainingStep:
         """Put the model's own prediction in the place of a missing label: what the attack moves away from."""
         with self.classifier.attacked(x) as logits_of, torch.no_grad():
             return torch.where(labels < 0, logits_of(x).argmax(dim=1), labels)
-
-    def _weights(self, terms: Terms, kappa: Tensor | None, targets: Tensor) -> Tensor:
-        weights = self.weighting(
-            kappa=kappa,  # type: ignore[arg-type]  # None only for schemes that do not need it
-            max_iter=self.max_iter,
-            logits=terms.logits.detach(),
-            labels=targets,
-            epoch=self.epoch,
-        )
-        if not isinstance(weights, Tensor) or weights.shape != targets.shape or not weights.is_floating_point():
-            tensor = isinstance(weights, Tensor)
-            came = f"shape {tuple(weights.shape)}, {weights.dtype}" if tensor else f"a {type(weights).__name__}"
-            raise ValueError(f"weighting returned {came}; expected floats of shape {tuple(targets.shape)}.")
-        return weights.detach()

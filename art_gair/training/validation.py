@@ -12,11 +12,13 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
-from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD, Perturb
+from art_gair.attacks.art_attack import as_inner_attack
+from art_gair.attacks.base import InnerAttack, Perturb, check_perturbed
+from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.checks import require_fit
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.engine.state import assign
-from art_gair.training.requirements import as_inner_attack
+from art_gair.engine.model_state import State, copied, live_state, put_back
+from art_gair.training.history import Accuracies
 from art_gair.training.step import TrainingStep
 
 OnBatches = tuple[Perturb, int]
@@ -24,36 +26,32 @@ OnBatches = tuple[Perturb, int]
 
 
 class BestEpoch:
-    """Keeps one copy of the model's weights and buffers, of the epoch with the highest robust accuracy.
+    """Keeps a copy of the model's weights and buffers, of the epoch with the highest robust accuracy.
 
-    Of equals the one with the higher clean accuracy, then the earlier.
+    Ties: higher clean accuracy, then the earlier epoch.
 
     :param classifier: whose model to keep.
     """
 
     def __init__(self, classifier: TensorClassifier) -> None:
-        self.state = classifier.state
-        self.kept: list[Tensor] = []
+        self.module = classifier.module
+        self.kept: State = {}
         self.rank = (-1.0, -1.0)
         self.epoch: int | None = None
 
     def look(self, epoch: int, clean: float, robust: float) -> None:
         """Copy the model as it stands now, if it is the best so far."""
-        if (robust, clean) <= self.rank:
-            return
-        self.rank, self.epoch = (robust, clean), epoch
-        if self.kept:
-            assign(self.kept, self.state())
-        else:
-            self.kept = [t.clone() for t in self.state()]
+        if (robust, clean) > self.rank:
+            kept = copied(live_state(self.module))  # the earlier copy stays whole if an interrupt comes now
+            self.kept, self.rank, self.epoch = kept, (robust, clean), epoch
 
     def restore(self) -> None:
         """Give the model the best epoch's weights and buffers, bit for bit."""
-        assign(self.state(), self.kept)
+        put_back(self.module, self.kept)
 
 
 @dataclass
-class Validator:
+class Validation:
     """Measures an epoch's model on held-out data, and shows it to `best`, as it stands then, if there is one.
 
     :param x: checked inputs (n, *input_shape).
@@ -69,18 +67,18 @@ class Validator:
     batch_size: int
     best: BestEpoch | None
 
-    def __call__(self, step: TrainingStep) -> tuple[float, float]:
-        """Return clean and robust accuracy, 0..1, of the model in eval mode."""
+    def __call__(self, step: TrainingStep) -> Accuracies:
+        """Return the accuracies of the model in eval mode."""
         everything = torch.arange(len(self.x))
         clean = self._right(everything, (_unattacked, self.batch_size))
         if self.attacks is None:
             robust = self._right(everything, (step.attack, self.batch_size))
         else:
             robust = self._withstands_all(clean, self.attacks)
-        accuracy = (clean.double().mean().item(), robust.double().mean().item())
+        accuracies = Accuracies(clean.double().mean().item(), robust.double().mean().item())
         if self.best is not None:
-            self.best.look(step.epoch, *accuracy)
-        return accuracy
+            self.best.look(step.epoch, *accuracies)
+        return accuracies
 
     def _withstands_all(self, clean: Tensor, attacks: list[OnBatches]) -> Tensor:
         """Attack only the samples that still stand: one that has fallen stays fallen."""
@@ -104,14 +102,14 @@ class Validator:
         return torch.cat(right).cpu()
 
 
-def make_validator(
+def make_validation(
     tensor_classifier: TensorClassifier,
     classifier: PyTorchClassifier,
-    training_attack: EvasionAttack,
+    training_attack: EvasionAttack | InnerAttack,
     data: Any,
     attack: Any,
     keep_best: Any,
-) -> Validator | None:
+) -> Validation | None:
     """Return what validates an epoch, None without data; what could not is refused.
 
     :raises TypeError, ValueError: if an argument is unusable, by its name.
@@ -128,7 +126,7 @@ def make_validator(
     if keep_best and attack is None:
         _require_fixed(training_attack, "keep_best needs a validation_attack: the training attack")
     x = tensor_classifier.inputs(data[0], "validation_data's x")
-    return Validator(
+    return Validation(
         classifier=tensor_classifier,
         x=x,
         labels=tensor_classifier.labels(data[1], len(x), "validation_data's y"),
@@ -143,7 +141,7 @@ def _unattacked(x: Tensor, labels: Tensor) -> tuple[Tensor, None]:
 
 
 def _listed(attack: Any) -> Sequence[Any]:
-    if isinstance(attack, EvasionAttack):
+    if isinstance(attack, (EvasionAttack, InnerAttack)):
         return [attack]
     if not isinstance(attack, (list, tuple)):
         raise TypeError(f"validation_attack is {attack!r}; expected an ART EvasionAttack, or a list of them.")
@@ -154,10 +152,10 @@ def _listed(attack: Any) -> Sequence[Any]:
 
 def _on_batches(attack: Any, tensor_classifier: TensorClassifier, classifier: PyTorchClassifier) -> OnBatches:
     """Return the attack on batches, if it can judge each epoch's model, all in the same way."""
-    if not isinstance(attack, EvasionAttack):
+    if not isinstance(attack, (EvasionAttack, InnerAttack)):
         raise TypeError(f"validation_attack holds {attack!r}; expected ART EvasionAttacks.")
     name = f"validation_attack {type(attack).__name__}"
-    if attack.estimator is not classifier:
+    if isinstance(attack, EvasionAttack) and attack.estimator is not classifier:
         raise ValueError(f"{name} is on another estimator; expected an attack on the classifier in training.")
     _require_fixed(attack, name)
     sample = (1, *(s or 1 for s in tensor_classifier.input_shape))
@@ -165,12 +163,12 @@ def _on_batches(attack: Any, tensor_classifier: TensorClassifier, classifier: Py
         require_fit(np.shape(getattr(attack, radius, 0.0)), f"{name}'s {radius}", sample)
     try:
         inner = as_inner_attack(attack)
-        return inner.on_batches(tensor_classifier), inner.batch_size
+        return check_perturbed(inner, inner.on_batches(tensor_classifier, epoch=0)), inner.batch_size
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} is unusable: {error}") from error
 
 
-def _require_fixed(attack: EvasionAttack, what: str) -> None:
+def _require_fixed(attack: Any, what: str) -> None:
     """Refuse an attack whose strength follows the epoch: by its accuracy epochs cannot be compared."""
     if isinstance(attack, GeometryAwarePGD):
         for name in attack.attack_params:

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from art_gair import AWP, EMA, FriendlyPGD, GeometryAwarePGD, TanhWeighting
-from art_gair.attacks.geometry_aware_pgd import Perturb
+from art_gair.attacks.base import Perturb
 from art_gair.engine import FastClassifier
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives import AT, Objective
@@ -19,6 +19,7 @@ from art_gair.plugins import ClipGradients, Plugin
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochMeter
 from art_gair.training.step import TrainingStep
+from art_gair.training.train_mode import TrainMode
 from tests.models import Blur, digits, digits_classifier
 from tests.objectives.test_objectives import OBJECTIVES
 from tests.weighting.test_on_logits import SCHEMES
@@ -55,14 +56,16 @@ def make_step(
     art_attack = attack(classifier, max_iter=3, **settings)
     second: Perturb | None = None
     if objective.second_attack is not None:
-        second = art_attack.with_loss(objective.second_attack).on_batches(view)
+        second = art_attack.with_loss(objective.second_attack).on_batches(view, 0)
     plugins: list[Plugin] = [AWP(0.01), ClipGradients(1.0), EMA(0.9)]
     for plugin in plugins:
         plugin.start(view, classifier.optimizer)
         plugin.begin_epoch(0)
+    guard = FiniteGuard(view, classifier.optimizer)
+    guard.interval = guard.READ_EVERY  # as on a GPU
     step = TrainingStep(
         classifier=view,
-        attack=art_attack.on_batches(view),
+        attack=art_attack.on_batches(view, 0),
         second_attack=second,
         max_iter=3,
         objective=objective,
@@ -72,7 +75,8 @@ def make_step(
         weighting=weighting,
         optimizer=classifier.optimizer,
         plugins=plugins,
-        guard=FiniteGuard(view),
+        guard=guard,
+        train_mode=TrainMode(view.module),
         epoch=0,
         in_burn_in=False,
     )
@@ -80,7 +84,9 @@ def make_step(
 
 
 def assert_runs_ahead(step: TrainingStep, meter: EpochMeter) -> None:
+    """Hold the second step: in the first one the optimizer adds its state, and a view is chosen."""
     x, y = (torch.from_numpy(a) for a in digits(12))
+    step(x, y, meter)
     with NoWaits():
         step(x, y, meter)
     step.guard.require_finite(0, 0.1, now=True)
@@ -104,10 +110,7 @@ def test_no_weighting_waits(weighting: Any) -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 def test_no_fast_view_waits_once_it_is_chosen(objective: Objective) -> None:
-    step, meter = make_step(TanhWeighting(0.0), objective, view_of=FastClassifier)
-    x, y = (torch.from_numpy(a) for a in digits(12))
-    step(x, y, meter)
-    assert_runs_ahead(step, meter)
+    assert_runs_ahead(*make_step(TanhWeighting(0.0), objective, view_of=FastClassifier))
 
 
 class FriendlyOnGPU(FriendlyPGD):

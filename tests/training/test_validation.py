@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -215,23 +216,81 @@ def test_of_equally_robust_epochs_the_one_with_the_higher_clean_accuracy_is_kept
     assert_same_state(model, states[1])
 
 
-def test_a_training_that_stops_by_an_exception_keeps_its_last_weights() -> None:
-    class Stops(Plugin):
-        def begin_epoch(self, epoch: int) -> None:
-            if epoch == EPOCHS - 1:
-                raise KeyboardInterrupt
+class Fails(Plugin):
+    """Ends the training in its last epoch, after the first batch or before it."""
 
-    models = []
-    for keep_best in (True, False):
-        classifier = digits_classifier()
-        trainer = AdversarialTrainerGAIRAT(classifier, pgd(classifier), plugins=[Spoils(), EMA(0.8), Stops()])
-        torch.manual_seed(1)
-        with pytest.raises(KeyboardInterrupt):
-            trainer.fit(*digits(100), batch_size=32, nb_epochs=EPOCHS, validation_data=held_out(), keep_best=keep_best)
-        assert best_of(trainer.history) < len(trainer.history) - 1
-        assert trainer.best_epoch is None
-        models.append(classifier.model)
-    assert_same_state(models[0], state_of(models[1]))
+    def __init__(self, error: BaseException, hook: str) -> None:
+        self.error, self.hook, self.active = error, hook, False
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.active = epoch == EPOCHS - 1
+        self.fail("begin_epoch")
+
+    def after_backward(self) -> None:
+        self.fail("after_backward")
+
+    def after_step(self) -> None:
+        self.fail("after_step")
+
+    def finish(self) -> None:
+        self.fail("finish")
+
+    def fail(self, hook: str) -> None:
+        if self.active and hook == self.hook:
+            raise self.error
+
+
+@pytest.mark.parametrize("hook", ["begin_epoch", "after_backward", "after_step", "finish"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("disk full")], ids=repr)
+def test_a_training_that_stops_by_an_exception_leaves_the_best_epochs_model(
+    error: BaseException, hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bit for bit that of a training that stopped after it; log, error and `best_epoch` say so."""
+    given: dict[str, Any] = {"batch_size": 32, "nb_epochs": EPOCHS, "validation_data": held_out(), "keep_best": True}
+    classifier = digits_classifier()
+    plugins = [Spoils(), EMA(0.8), Fails(type(error)(*error.args), hook)]
+    trainer = AdversarialTrainerGAIRAT(classifier, pgd(classifier), burn_in=0, plugins=plugins)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    with caplog.at_level(logging.INFO, logger="art_gair"), pytest.raises(type(error)) as raised:
+        trainer.fit(*digits(100), **given)
+    best = best_of(trainer.history)
+    assert len(trainer.history) == EPOCHS - (hook != "finish")
+    assert trainer.best_epoch == best < len(trainer.history) - 1
+    expected = f"The classifier holds the weights of epoch {best}, the best on validation_data"
+    assert expected in caplog.text
+    assert expected in raised.value.__notes__[0]  # type: ignore[attr-defined]
+    stopped = fitted(best + 1, plugins=[EMA(0.8)])
+    assert_same_state(classifier.model, state_of(stopped.classifier.model))
+    assert not any(m.training for m in classifier.model.modules())
+
+
+def test_a_divergence_leaves_the_best_epochs_model() -> None:
+    class Diverges(Spoils):
+        def begin_epoch(self, epoch: int) -> None:
+            if epoch == 2:
+                self.group["lr"] = 1e30
+
+    classifier = digits_classifier()
+    trainer = AdversarialTrainerGAIRAT(classifier, pgd(classifier), plugins=[Diverges()])
+    with pytest.raises(FloatingPointError, match=r"epoch 2, batch \d+ .*it was 1e\+30"):
+        trainer.fit(*digits(100), batch_size=32, nb_epochs=4, validation_data=held_out(), keep_best=True)
+    assert trainer.best_epoch == best_of(trainer.history)
+
+
+def test_a_training_that_fails_before_any_validation_keeps_its_last_weights() -> None:
+    class FailsAtOnce(Plugin):
+        def begin_epoch(self, epoch: int) -> None:
+            raise KeyboardInterrupt
+
+    classifier = digits_classifier()
+    before = state_of(classifier.model)
+    trainer = AdversarialTrainerGAIRAT(classifier, pgd(classifier), plugins=[FailsAtOnce()])
+    with pytest.raises(KeyboardInterrupt) as raised:
+        trainer.fit(*digits(32), nb_epochs=1, validation_data=held_out(), keep_best=True)
+    assert trainer.best_epoch is None
+    assert getattr(raised.value, "__notes__", []) == []
+    assert_same_state(classifier.model, before)
 
 
 def test_best_epoch_is_that_of_the_last_training() -> None:

@@ -1,0 +1,63 @@
+"""When the hooks of plugins are called."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.plugins.base import Plugin, StopTraining
+from art_gair.training.history import EpochRecord
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def around_training(
+    plugins: Sequence[Plugin], classifier: TensorClassifier, optimizer: torch.optim.Optimizer
+) -> Iterator[None]:
+    """Call `start` before a training, and `finish` or, for those that have started, `on_error` after it."""
+    started: list[Plugin] = []
+    try:
+        for plugin in plugins:
+            plugin.start(classifier, optimizer)
+            started.append(plugin)
+        yield
+        for plugin in plugins:
+            plugin.finish()
+    except BaseException as error:
+        for plugin in started:
+            _tell(plugin, error)
+        raise
+
+
+def _tell(plugin: Plugin, error: BaseException) -> None:
+    """Call `on_error`; what it raises must not hide the error itself, nor keep other plugins from hearing of it."""
+    try:
+        plugin.on_error(error)
+    except Exception:
+        logger.exception("on_error of plugin %r failed.", plugin)
+
+
+@contextmanager
+def around_validation(plugins: Sequence[Plugin]) -> Iterator[None]:
+    """Nest the plugins' `around_validation`."""
+    with ExitStack() as around:
+        for plugin in plugins:
+            around.enter_context(plugin.around_validation())
+        yield
+
+
+def end_epoch(plugins: Sequence[Plugin], record: EpochRecord) -> bool:
+    """Call `end_epoch` of each plugin; return whether one of them stops the training."""
+    stopped = False
+    for plugin in plugins:
+        try:
+            plugin.end_epoch(record)
+        except StopTraining as reason:
+            stopped = True
+            logger.info("Training stops after epoch %s: plugin %r. %s", record["epoch"], plugin, reason)
+    return stopped
