@@ -103,9 +103,12 @@ def _steps(cells: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _syncs(cells: list[dict[str, Any]]) -> list[list[str]]:
-    latest = {cell["name"]: cell["result"]["syncs from"] for cell in cells}
-    rows = [[name, line, f"{count:g}"] for name, lines in latest.items() for line, count in lines.items()]
-    return [["step", "from", "a step"], *rows]
+    """One row a line of Python and count: the steps it holds for."""
+    steps: dict[tuple[str, float], list[str]] = {}
+    for name, lines in {cell["name"]: cell["result"]["syncs from"] for cell in cells}.items():
+        for line, count in lines.items():
+            steps.setdefault((line, count), []).append(name)
+    return [["from", "a step", "of"], *([line, f"{n:g}", "; ".join(names)] for (line, n), names in steps.items())]
 
 
 def _gaps(cells: list[dict[str, Any]]) -> list[list[str]]:
