@@ -17,6 +17,11 @@ def label_score(scores: Tensor, labels: Tensor) -> Tensor:
     return scores.gather(1, labels[:, None])[:, 0]
 
 
+def margin(scores: Tensor, labels: Tensor) -> Tensor:
+    """Score of the label less the best other score, (n,): positive where scores (n, nb_classes) classify rightly."""
+    return label_score(scores, labels) - best_other(scores, labels)[0]
+
+
 def kl_divergence(clean_logits: Tensor, adversarial_logits: Tensor) -> Tensor:
     """KL(f(x) || f(x_adv)) of each sample, (n,); the gradient flows through both."""
     log_p, log_q = clean_logits.log_softmax(dim=1), adversarial_logits.log_softmax(dim=1)
@@ -24,6 +29,5 @@ def kl_divergence(clean_logits: Tensor, adversarial_logits: Tensor) -> Tensor:
 
 
 def probability_margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """p_y less the largest other probability, float64 (n,), -1..1."""
-    probabilities = logits.double().softmax(dim=1)
-    return label_score(probabilities, labels) - best_other(probabilities, labels)[0]
+    """Margin of the probabilities, p_y less the largest other, float64 (n,): -1 lost, 0 on the boundary, 1 safe."""
+    return margin(logits.double().softmax(dim=1), labels)

@@ -2,52 +2,69 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import SaliencyMapMethod
 from torch import Tensor
 
-from art_gair.attacks.geometry_aware_pgd import Perturb
+from art_gair.attacks.base import InnerAttack, Perturb
 from art_gair.engine.classifier import TensorClassifier
+
+
+def as_inner_attack(attack: Any) -> InnerAttack:
+    """Return an attack as training takes it: as it is if it is an InnerAttack, else an ART attack, adapted.
+
+    :raises TypeError: if it is neither.
+    :raises ValueError: if an ART attack is targeted.
+    """
+    if isinstance(attack, InnerAttack) and not isinstance(attack, type):
+        return attack
+    if not isinstance(attack, EvasionAttack):
+        raise TypeError(
+            f"attack is {attack!r}; expected a GeometryAwarePGD, another ART EvasionAttack, or an InnerAttack with "
+            "max_iter, batch_size and on_batches(classifier, epoch)."
+        )
+    return ArtAttack(attack)
 
 
 class ArtAttack:
     """An ART evasion attack that training can use: it crosses to numpy and back once a batch and counts no kappa.
 
-    :param attack: an untargeted attack, on the classifier that is trained or, for transfer, on another one.
+    :param attack: an untargeted attack, on the classifier that is trained or, for transfer, on another one. A shallow
+        copy of it is run, without its progress bar.
     :raises ValueError: if the attack is targeted, or takes labels as targets all the same.
     """
 
     max_iter = 0
     batch_size = 128
-    epoch = 0
 
     def __init__(self, attack: EvasionAttack) -> None:
         if attack.targeted or isinstance(attack, SaliencyMapMethod):  # which has no flag, but moves towards y
             raise ValueError(f"attack {type(attack).__name__} is targeted; expected an untargeted attack for training.")
         self.attack = attack
 
-    def on_batches(self, classifier: TensorClassifier) -> Perturb:
+    def on_batches(self, classifier: TensorClassifier, epoch: int) -> Perturb:
         """Return the attack on tensors of a batch; labels go in one-hot, as every ART attack takes them."""
-        if "verbose" in self.attack.attack_params:
-            self.attack.set_params(verbose=False)  # as ART's own trainer does
+        attack = copy.copy(self.attack)
+        if "verbose" in attack.attack_params:
+            attack.set_params(verbose=False)  # as ART's own trainer does, but on the user's object
 
         def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
             one_hot = torch.nn.functional.one_hot(labels, classifier.nb_classes).float()
             with classifier.evaluating():
-                x_adv = self.attack.generate(x=x.cpu().numpy(), y=one_hot.cpu().numpy())
+                x_adv = attack.generate(x=x.cpu().numpy(), y=one_hot.cpu().numpy())
             if x_adv.shape != tuple(x.shape) or not np.isfinite(x_adv).all():
                 raise ValueError(
-                    f"attack {type(self.attack).__name__} returned shape {x_adv.shape}, or values that are not finite; "
+                    f"attack {type(attack).__name__} returned shape {x_adv.shape}, or values that are not finite; "
                     f"expected finite values of shape {tuple(x.shape)}."
                 )
             return torch.as_tensor(x_adv, dtype=x.dtype, device=x.device), None
 
         return perturb
-
-    def check_schedules(self, nb_epochs: int) -> None:
-        """Do nothing: ART's attacks have no schedules."""
 
     def __repr__(self) -> str:
         return repr(self.attack)

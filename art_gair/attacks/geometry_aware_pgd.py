@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,18 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import trange
 
+from art_gair.attacks.base import Perturb
 from art_gair.attacks.losses import LOSSES
 from art_gair.attacks.norms import find_norm
 from art_gair.attacks.pgd import PGD
 from art_gair.checks import require_fit, require_int
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.engine.compare import PROBE
 from art_gair.engine.fast import FastClassifier
 from art_gair.engine.view import View
 from art_gair.schedules import value_at
 
-Perturb = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor | None]"]
-"""A batch's x and labels in, x_adv and kappa out; kappa is None where an attack does not count it."""
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
 
 
 class GeometryAwarePGD(EvasionAttack):
@@ -41,8 +44,8 @@ class GeometryAwarePGD(EvasionAttack):
     :param estimator: an ART PyTorchClassifier with PyTorch preprocessing only.
     :param norm: norm of the ball: np.inf, "inf", 2 or 1.
     :param eps: radius of the ball in units of x, a scalar or an array broadcastable against x; for the norms 1 and 2 it
-        may differ between samples but not between the features of one. Or a schedule, a function of the epoch to a
-        scalar: `epoch` says where it stands, which is 0 until a trainer moves it on.
+        may differ between samples but not between the features of one. Or, for a training, a schedule: a function of
+        the epoch, counted from 0, to a scalar. `at_epoch` settles it, and `generate` asks for that.
     :param eps_step: length of a step in units of x, a scalar or an array broadcastable against x.
     :param max_iter: K, the number of steps, at least 1.
     :param num_random_init: 0 starts at x (loss "kl", which is flat there, at x + 0.001 N(0, 1) of the range, as TRADES
@@ -61,6 +64,8 @@ class GeometryAwarePGD(EvasionAttack):
         *("norm", "eps", "eps_step", "max_iter", "num_random_init", "batch_size", "loss", "verbose"),
     ]
     _estimator_requirements = (PyTorchClassifier,)
+    schedules: ClassVar[tuple[str, ...]] = ("eps",)
+    """Settings that may be functions of the epoch."""
 
     def __init__(
         self,
@@ -84,7 +89,6 @@ class GeometryAwarePGD(EvasionAttack):
         self.batch_size = batch_size
         self.loss = loss
         self.verbose = verbose
-        self.epoch = 0
         self._view: View | None = None
         self._check_params()
 
@@ -110,62 +114,93 @@ class GeometryAwarePGD(EvasionAttack):
         :param mask: bool or non-negative array broadcastable against x; features where it is zero are not perturbed.
             A random start is drawn in the whole ball and then masked.
         :return: adversarial examples, float32, the shape of x, and kappa, int64 (n,), 0..max_iter, both in x's order.
-        :raises TypeError, ValueError: if x, y or mask is unusable, by its name.
+            They lie in the ball around float32(x) but for the rounding of x + delta to float32.
+        :raises TypeError, ValueError: if x, y or mask is unusable, by its name, or a setting is a schedule.
         """
         self._check_params()  # attributes may have been set since
+        self._require_settled()
         classifier = FastClassifier(self.estimator)
         classifier.take_over(self._view)
         inputs = classifier.inputs(x)
         labels = None if y is None else classifier.labels(y, len(inputs))
-        free = None if mask is None else _mask(mask, inputs.shape)
+        free = None if mask is None else _parse_mask(mask, inputs.shape)
         eps, eps_step = self._radii(inputs.shape)
         pgd, device, n = self._pgd(classifier), classifier.device, len(inputs)
         x_adv = torch.empty(inputs.shape, dtype=torch.float32)
         kappa = torch.empty(n, dtype=torch.int64)
-        with classifier.attacked(inputs[:PROBE].to(device, torch.float32)) as logits_of:
-            for start in trange(0, n, self.batch_size, desc=type(self).__name__, leave=False, disable=not self.verbose):
-                rows = slice(start, start + self.batch_size)
-                batch = inputs[rows].to(device, torch.float32)
+        any_moved = False
+        for start in trange(0, n, self.batch_size, desc=type(self).__name__, leave=False, disable=not self.verbose):
+            rows = slice(start, start + self.batch_size)
+            batch = classifier.batch(inputs[rows])
+            eps_rows, step_rows = (_take_rows(radius, rows, inputs.shape) for radius in (eps, eps_step))
+            mask_rows = None if free is None else _take_rows(free, rows, inputs.shape).to(device)
+            with classifier.attacked(batch) as model:
                 with torch.no_grad():
-                    true = logits_of(batch).argmax(dim=1) if labels is None else labels[rows].to(device)
-                own_eps, own_step = _rows(eps, rows, inputs.shape), _rows(eps_step, rows, inputs.shape)
-                own_mask = None if free is None else _rows(free, rows, inputs.shape).to(device)
-                x_adv[rows], kappa[rows] = pgd(logits_of, batch, true, own_eps, own_step, own_mask)
+                    true = model(batch).argmax(dim=1) if labels is None else labels[rows].to(device)
+                perturbed, kappa[rows] = pgd(model, batch, true, eps_rows, step_rows, mask_rows)
+            any_moved = any_moved or not torch.equal(perturbed, batch)
+            x_adv[rows] = perturbed
+        classifier.end_epoch()
+        if not any_moved:
+            logger.warning(
+                "%s changed no sample: the gradient is zero everywhere, or eps and eps_step (%s, %s) are lost in the "
+                "rounding of x to float32.",
+                *(type(self).__name__, self.eps, self.eps_step),
+            )
         self._view = classifier.view
         return x_adv.numpy(), kappa.numpy()
 
-    def on_batches(self, classifier: TensorClassifier) -> Perturb:
-        """Return the attack as training uses it in the epoch that `epoch` names: tensors on the device in and out.
+    def on_batches(self, classifier: TensorClassifier, epoch: int) -> Perturb:
+        """Return the attack on batches of one epoch, see `InnerAttack`: tensors on the device in and out.
 
         :raises ValueError: if eps or eps_step belongs to the samples of one array, which batches do not keep together.
         """
-        self._check_params()
-        pgd = self._pgd(classifier)
-        eps, eps_step = (r.to(classifier.device) for r in self._radii((1, *(s or 1 for s in classifier.input_shape))))
+        settled = self.at_epoch(epoch)
+        pgd = settled._pgd(classifier)
+        sample = (1, *(s or 1 for s in classifier.input_shape))
+        eps, eps_step = (radius.to(classifier.device) for radius in settled._radii(sample))
 
         def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-            with classifier.attacked(x) as logits_of:
-                return pgd(logits_of, x, labels, eps, eps_step)
+            with classifier.attacked(x) as model:
+                return pgd(model, x, labels, eps, eps_step)
 
         return perturb
 
-    def with_loss(self, loss: str) -> GeometryAwarePGD:
-        """Return the same attack with another loss; its epoch stays where this one's is."""
+    def with_loss(self, loss: str) -> Self:
+        """Return the same attack with another loss."""
         other = copy.copy(self)
         other.set_params(loss=loss)
         return other
 
-    def check_schedules(self, nb_epochs: int) -> None:
-        """Raise now what a schedule of the attack would raise in one of the epochs to come."""
-        for epoch in range(nb_epochs):
-            _require_positive(value_at(self.eps, epoch), "eps")
+    def at_epoch(self, epoch: int) -> Self:
+        """Return the attack as it stands in an epoch: schedules are settled to numbers.
+
+        :param epoch: counted from 0.
+        :raises TypeError, ValueError: if a schedule gives no usable value there, by its name.
+        """
+        settled = copy.copy(self)
+        for name in self.schedules:
+            setattr(settled, name, value_at(getattr(self, name), epoch))
+        try:
+            settled._check_params()
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"in epoch {epoch}: {error}") from error
+        return settled
+
+    def _require_settled(self) -> None:
+        for name in self.schedules:
+            if callable(getattr(self, name)):
+                raise ValueError(
+                    f"{name} is a schedule, {getattr(self, name)!r}; expected a number here. "
+                    "Settle it first: attack.at_epoch(epoch).generate(x)."
+                )
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
         return PGD(find_norm(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
 
     def _radii(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Eps and eps_step as tensors that broadcast against inputs of this shape."""
-        eps = _broadcastable(value_at(self.eps, self.epoch), "eps", shape)
+        eps = _broadcastable(self.eps, "eps", shape)
         eps_step = _broadcastable(self.eps_step, "eps_step", shape)
         if self.norm in (np.inf, "inf") or eps.ndim == 0:
             return eps, eps_step
@@ -177,7 +212,7 @@ class GeometryAwarePGD(EvasionAttack):
     def _check_params(self) -> None:
         super()._check_params()
         find_norm(self.norm)
-        _require_positive(value_at(self.eps, self.epoch), "eps")
+        _require_positive(value_at(self.eps, 0), "eps")
         _require_positive(self.eps_step, "eps_step")
         require_int(self.max_iter, "max_iter", at_least=1)
         require_int(self.num_random_init, "num_random_init", at_least=0)
@@ -203,8 +238,8 @@ def _broadcastable(value: Any, name: str, shape: Sequence[int]) -> Tensor:
     return tensor
 
 
-def _mask(value: Any, shape: Sequence[int]) -> Tensor:
-    """The mask as ART reads it: zero or False keeps a feature, everything else frees it."""
+def _parse_mask(value: Any, shape: Sequence[int]) -> Tensor:
+    """Return the mask as ART reads it: zero or False keeps a feature, everything else frees it."""
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or not (array >= 0).all():
         raise ValueError(f"mask of dtype {array.dtype} is unusable; expected bool or non-negative numbers.")
@@ -212,6 +247,6 @@ def _mask(value: Any, shape: Sequence[int]) -> Tensor:
     return torch.as_tensor(array != 0)
 
 
-def _rows(value: Tensor, rows: slice, shape: Sequence[int]) -> Tensor:
+def _take_rows(value: Tensor, rows: slice, shape: Sequence[int]) -> Tensor:
     """Take the batch's rows where value has one for each sample."""
     return value[rows] if value.ndim == len(shape) and len(value) == shape[0] else value

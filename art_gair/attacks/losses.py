@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-from art_gair.logits import best_other, kl_divergence, label_score
+from art_gair.logits import kl_divergence, margin
 
 AttackLoss = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
@@ -17,12 +17,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = 
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def margin(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = None) -> Tensor:
-    """max_{j != y} z_j - z_y: positive exactly where x_adv is misclassified (Carlini & Wagner, 2017, with kappa = 0).
+def negative_margin(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = None) -> Tensor:
+    """max_{j != y} z_j - z_y, the negative margin (Carlini & Wagner, 2017, with kappa = 0).
 
     Unlike the cross entropy it does not saturate, so it looks behind gradients that vanish in the softmax.
     """
-    return best_other(logits, labels)[0] - label_score(logits, labels)
+    return -margin(logits, labels)
 
 
 def kl(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = None) -> Tensor:
@@ -31,4 +31,4 @@ def kl(logits: Tensor, labels: Tensor, clean_logits: Tensor | None = None) -> Te
     return kl_divergence(clean_logits, logits)
 
 
-LOSSES: dict[str, AttackLoss] = {"ce": cross_entropy, "margin": margin, "kl": kl}
+LOSSES: dict[str, AttackLoss] = {"ce": cross_entropy, "margin": negative_margin, "kl": kl}

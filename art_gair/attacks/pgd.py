@@ -9,7 +9,7 @@ from torch import Tensor
 
 from art_gair.attacks.losses import LOSSES, AttackLoss, kl
 from art_gair.attacks.norms import Norm
-from art_gair.attacks.rows import Finished, Samples
+from art_gair.attacks.rows import Samples
 from art_gair.engine.classifier import Model
 from art_gair.engine.inputs import Box
 
@@ -26,8 +26,6 @@ class PGD:
     :param max_iter: K, the number of steps and so of looks at the iterate.
     :param num_random_init: 0 starts at x; R >= 1 runs R times from uniform points of the ball.
     :param box: the valid inputs, or None.
-    :param tau: None, or how many steps a sample still takes once it is found misclassified (FAT).
-    :param compact: whether samples that have stopped leave the computation, which asks the device which they are.
     """
 
     norm: Norm
@@ -35,8 +33,6 @@ class PGD:
     max_iter: int
     num_random_init: int
     box: Box | None
-    tau: int | None = None
-    compact: bool = False
 
     def __call__(
         self, model: Model, x: Tensor, labels: Tensor, eps: Tensor, eps_step: Tensor, mask: Tensor | None = None
@@ -49,7 +45,8 @@ class PGD:
         :param eps: radius of the ball, broadcastable against x.
         :param eps_step: length of a step, broadcastable against x.
         :param mask: bool, broadcastable against x; features where it is False keep their value.
-        :return: adversarial examples like x, and kappa, int64 (n,), 0..max_iter.
+        :return: adversarial examples like x, in the ball but for the rounding of x + delta to x's dtype, and kappa,
+            int64 (n,), 0..max_iter.
         """
         x, eps, eps_step = x.detach(), eps.to(x), eps_step.to(x)
         with torch.no_grad():
@@ -60,46 +57,35 @@ class PGD:
             with torch.no_grad():
                 fooled = model(best).argmax(dim=1) != labels
             x_adv, looks = self._run(model, samples)
-            best = _where(fooled, best, x_adv)
+            best = select_samples(fooled, best, x_adv)
             kappa = torch.minimum(kappa, looks)
         return best, kappa
 
     def _run(self, model: Model, samples: Samples) -> tuple[Tensor, Tensor]:
         """One start and K steps: before each step look whether the iterate is still classified as y."""
-        x_adv = self._move(samples, samples.x, self._start(samples.x, samples.eps))
+        x_adv = self._begin(samples)
         kappa = torch.zeros_like(samples.labels)
-        finished = Finished(x_adv, kappa)
-        for look in range(self.max_iter):
-            logits, grad = input_gradient(model, x_adv, samples.labels, LOSSES[self.loss], samples.clean_logits)
+        for _ in range(self.max_iter):
+            logits, step = self._look(model, samples, x_adv)
             kappa = kappa + (logits.argmax(dim=1) == samples.labels)
-            step = samples.eps_step * self.norm.direction(_masked(grad, samples.mask), x_adv, self.box)
-            moved = self._move(samples, x_adv, step)
-            if self.tau is None:
-                x_adv = moved
-                continue
-            goes_on = look + 1 - kappa <= self.tau
-            x_adv = _where(goes_on, moved, x_adv)
-            if self.compact and not goes_on.all():
-                finished.put(x_adv, kappa)
-                finished.leave(goes_on)
-                samples, x_adv, kappa = samples.where(goes_on), x_adv[goes_on], kappa[goes_on]
-                if len(kappa) == 0:
-                    break
-        return finished.put(x_adv, kappa)
+            x_adv = self._move(samples, x_adv, step)
+        return x_adv, kappa
 
-    def _start(self, x: Tensor, eps: Tensor) -> Tensor:
-        """Return the first perturbation: none, uniform in the ball, or TRADES' small noise where KL would not move."""
+    def _begin(self, samples: Samples) -> Tensor:
+        """Return the first iterate: x, a uniform point of the ball, or TRADES' small noise where KL would not move."""
+        x = samples.x
         if self.num_random_init > 0:
-            return self.norm.sample(x, eps)
-        if LOSSES[self.loss] is kl:
-            return self._kl_start_std() * torch.randn_like(x)
-        return torch.zeros_like(x)
+            start = self.norm.sample(x, samples.eps)
+        elif LOSSES[self.loss] is kl:
+            start = self._kl_start_std() * torch.randn_like(x)
+        else:
+            start = torch.zeros_like(x)
+        return self._move(samples, x, start)
 
-    def _kl_start_std(self) -> Tensor | float:
-        if self.box is None:
-            return KL_START_STD
-        span = self.box.upper - self.box.lower
-        return KL_START_STD * torch.where(torch.isfinite(span), span, 1.0)
+    def _look(self, model: Model, samples: Samples, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits at the iterate, and the step that raises the loss most: one forward and one backward pass."""
+        logits, grad = input_gradient(model, x_adv, samples.labels, LOSSES[self.loss], samples.clean_logits)
+        return logits, samples.eps_step * self.norm.direction(_mask(grad, samples.mask), x_adv, self.box)
 
     def _move(self, samples: Samples, x_adv: Tensor, step: Tensor) -> Tensor:
         """Take the step, then return to the box and to the ball around x.
@@ -107,9 +93,17 @@ class PGD:
         The projection only shrinks the perturbation, feature by feature, so a point in the box stays in it but for
         rounding, which the last clip takes care of.
         """
-        clip = self.box.clip if self.box is not None else _identity
-        x, moved = samples.x, clip(x_adv + _masked(step, samples.mask))
-        return clip(x + self.norm.project(moved - x, samples.eps))
+        x, moved = samples.x, self._clip(x_adv + _mask(step, samples.mask))
+        return self._clip(x + self.norm.project(moved - x, samples.eps))
+
+    def _clip(self, x: Tensor) -> Tensor:
+        return x if self.box is None else self.box.clip(x)
+
+    def _kl_start_std(self) -> Tensor | float:
+        if self.box is None:
+            return KL_START_STD
+        span = self.box.upper - self.box.lower
+        return KL_START_STD * torch.where(torch.isfinite(span), span, 1.0)
 
 
 def input_gradient(
@@ -127,14 +121,10 @@ def input_gradient(
     return logits.detach(), torch.nan_to_num(grad, nan=0.0)
 
 
-def _where(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Take whole samples from a where rows, (n,), is True, else from b."""
+def select_samples(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Take whole samples from a where rows, bool (n,), is True, else from b."""
     return torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b)
 
 
-def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
+def _mask(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else torch.where(mask, values, 0.0)
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x

@@ -22,10 +22,10 @@ class Samples:
 
     def where(self, rows: Tensor) -> Samples:
         """Return the samples where rows, bool (n,), is True."""
-        own: dict[str, Any] = {f.name: self._own(getattr(self, f.name), rows) for f in fields(self)}
-        return Samples(**own)
+        settings: dict[str, Any] = {f.name: self._take(getattr(self, f.name), rows) for f in fields(self)}
+        return Samples(**settings)
 
-    def _own(self, value: Tensor | None, rows: Tensor) -> Tensor | None:
+    def _take(self, value: Tensor | None, rows: Tensor) -> Tensor | None:
         if value is None or (value.ndim != self.x.ndim and value is not self.labels and value is not self.clean_logits):
             return value  # a scalar, or one value a feature
         return value[rows] if len(value) == len(self.x) else value

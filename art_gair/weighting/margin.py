@@ -1,4 +1,4 @@
-"""Weights by the probabilistic margin of x_adv, PM = max_{j != y} p_j - p_y: -1 safe, 0 on the boundary, +1 lost."""
+"""Weights by the margin of x_adv, p_y - max_{j != y} p_j: 1 safe, 0 on the boundary, -1 lost."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from art_gair.checks import require_number
-from art_gair.logits import best_other, label_score
+from art_gair.logits import margin
 from art_gair.weighting.base import LogitsWeighting
-
-
-def probabilistic_margin(log_p: Tensor, labels: Tensor) -> Tensor:
-    """PM from log-probabilities (n, nb_classes): -> (n,), -1..1."""
-    p = log_p.exp()
-    return best_other(p, labels)[0] - label_score(p, labels)
 
 
 @dataclass
 class MarginWeighting(LogitsWeighting):
-    """MAIL: w = sigmoid(slope (PM - bias)), normalised to mean 1 (Wang et al., NeurIPS 2021, arXiv 2106.07904).
+    """MAIL: w = sigmoid(-slope (margin + bias)), normalised to mean 1 (Wang et al., NeurIPS 2021, arXiv 2106.07904).
 
-    The paper writes sigmoid(-slope (PM' - bias')) with PM' = p_y - max_{j != y} p_j, so its bias' is -bias here.
+    The paper writes sigmoid(-slope (margin - bias')), so its bias' is -bias here.
 
-    :param slope: how sharply weights rise with PM, > 0; 10 in MAIL-AT, 2 in MAIL-TRADES.
-    :param bias: the PM at which the raw weight is one half; 0.5 in MAIL-AT, 0 in MAIL-TRADES.
+    :param slope: how sharply weights rise as the margin falls, > 0; 10 in MAIL-AT, 2 in MAIL-TRADES.
+    :param bias: the raw weight is one half at a margin of -bias; 0.5 in MAIL-AT, 0 in MAIL-TRADES.
     :raises TypeError, ValueError: if a parameter is no finite number, or slope is not positive.
     """
 
@@ -37,17 +31,17 @@ class MarginWeighting(LogitsWeighting):
         require_number(self.bias, "bias")
 
     def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
-        """Return log sigmoid(slope (PM - bias)): rises with PM."""
-        return F.logsigmoid(self.slope * (probabilistic_margin(log_p, labels) - self.bias))
+        """Return log sigmoid(-slope (margin + bias)): falls as the margin rises."""
+        return F.logsigmoid(-self.slope * (margin(log_p.exp(), labels) + self.bias))
 
 
 @dataclass
 class WMMRWeighting(LogitsWeighting):
-    """WMMR: w = exp(-alpha (p_y - max_{j != y} p_j)) = exp(alpha PM), normalised to mean 1.
+    """WMMR: w = exp(-alpha margin), normalised to mean 1.
 
     Weighted minimax risk (Zeng et al., AAAI 2021).
 
-    :param alpha: how sharply weights rise with PM, >= 0; 0 is uniform.
+    :param alpha: how sharply weights rise as the margin falls, >= 0; 0 is uniform.
     :raises TypeError, ValueError: if alpha is no finite number or negative.
     """
 
@@ -57,5 +51,5 @@ class WMMRWeighting(LogitsWeighting):
         require_number(self.alpha, "alpha", at_least=0.0)
 
     def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
-        """Return alpha PM."""
-        return self.alpha * probabilistic_margin(log_p, labels)
+        """Return -alpha margin."""
+        return -self.alpha * margin(log_p.exp(), labels)

@@ -14,7 +14,7 @@ from torch import nn
 
 from art_gair import AdversarialTrainerGAIRAT, FriendlyPGD, GeometryAwarePGD, TanhWeighting
 from art_gair.attacks.norms import NORMS
-from art_gair.attacks.pgd import PGD
+from art_gair.attacks.stopping import Friendly, StoppingPGD
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.schedules import Linear, Piecewise
 from tests.models import classifier_of, digits, digits_classifier, mlp
@@ -45,7 +45,7 @@ def test_equals_fats_literal_algorithm(seed: int, norm: float, max_iter: int, ta
     labels = model(x).argmax(dim=1)
     eps, eps_step = {math.inf: (0.2, 0.05), 2.0: (0.6, 0.15), 1.0: (1.0, 0.3)}[norm]
     radii = torch.tensor(eps, dtype=torch.float64), torch.tensor(eps_step, dtype=torch.float64)
-    x_adv, kappa = PGD(NORMS[norm], "ce", max_iter, 0, None, tau=tau)(model, x, labels, *radii)
+    x_adv, kappa = StoppingPGD(NORMS[norm], "ce", max_iter, 0, None, Friendly(tau))(model, x, labels, *radii)
     for i in range(5):
         point, looks, left = x[i], 0, tau
         for _ in range(max_iter):
@@ -136,7 +136,7 @@ def test_leaving_the_computation_changes_nothing(
     mask = torch.rand(n, 6) < 0.7 if masked else None
     results, seen = [], []
     for compact in (False, True):
-        pgd = PGD(NORMS[norm], loss, 6, 2, None, tau=tau, compact=compact)
+        pgd = StoppingPGD(NORMS[norm], loss, 6, 2, None, Friendly(tau), compact)
         sizes: list[int] = []
 
         def counted(z: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
@@ -182,14 +182,12 @@ def test_tau_follows_the_epochs_of_a_training(schedule: Any) -> None:
     classifier, x, y = data()
     attack = FriendlyPGD(classifier, tau=schedule, **SETTINGS)
     for epoch, tau in ((0, 0), (2, 8)):
-        attack.epoch = epoch
-        view = TensorClassifier(classifier)
-        x_adv, _ = attack.on_batches(view)(torch.from_numpy(x), torch.from_numpy(y))
+        x_adv, _ = attack.on_batches(TensorClassifier(classifier), epoch)(torch.from_numpy(x), torch.from_numpy(y))
         fixed = FriendlyPGD(classifier, tau=tau, **SETTINGS).generate(x, y)
         assert (x_adv.numpy() == fixed).all()
-        assert (attack.generate(x, y) == fixed).all()
+        assert (attack.at_epoch(epoch).generate(x, y) == fixed).all()
     AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0)).fit(x, y, nb_epochs=2)
-    assert attack.epoch == 1
+    assert attack.tau is schedule
     assert f"tau={schedule!r}" in repr(attack)
 
 
@@ -198,18 +196,25 @@ def test_eps_follows_the_epochs_of_a_training() -> None:
     attack = GeometryAwarePGD(classifier, eps=Linear(0.05, 0.2, end=3), eps_step=0.2, max_iter=2)
     x, y = digits(20)
     AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(0.0)).fit(x, y, nb_epochs=4)
-    assert np.abs(attack.generate(x, y) - x).max() == pytest.approx(0.2, abs=1e-6)
-    attack.epoch = 0
-    assert np.abs(attack.generate(x, y) - x).max() == pytest.approx(0.05, abs=1e-6)
+    for epoch, eps in ((0, 0.05), (3, 0.2)):
+        assert np.abs(attack.at_epoch(epoch).generate(x, y) - x).max() == pytest.approx(eps, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["eps", "tau"])
+def test_generate_does_not_guess_where_a_schedule_stands(name: str) -> None:
+    settings = {"eps": 0.1, "tau": 1, name: Linear(0.1, 0.2, end=3)}
+    attack = FriendlyPGD(digits_classifier(), **settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{name} is a schedule, Linear.*at_epoch"):
+        attack.generate(*digits(2))
 
 
 @pytest.mark.parametrize(
     ("tau", "error", "message"),
     [
-        (-1, ValueError, "tau in epoch 0 is -1; expected a finite number, >= 0"),
-        ("1", TypeError, "tau in epoch 0 is '1'; expected a number"),
-        (math.inf, ValueError, "tau in epoch 0 is inf"),
-        (lambda epoch: -1, ValueError, "tau in epoch 0 is -1"),
+        (-1, ValueError, "tau is -1; expected a finite number, >= 0"),
+        ("1", TypeError, "tau is '1'; expected a number"),
+        (math.inf, ValueError, "tau is inf"),
+        (lambda epoch: -1, ValueError, "tau is -1"),
     ],
 )
 def test_a_bad_tau_is_named(tau: Any, error: type[Exception], message: str) -> None:
@@ -220,8 +225,11 @@ def test_a_bad_tau_is_named(tau: Any, error: type[Exception], message: str) -> N
 def test_a_schedule_that_fails_later_is_refused_at_the_start() -> None:
     classifier = digits_classifier()
     for attack, message in (
-        (FriendlyPGD(classifier, tau=lambda epoch: 1 - epoch, **SETTINGS), "tau in epoch 2 is -1"),
-        (GeometryAwarePGD(classifier, eps=lambda epoch: 0.1 * (2 - epoch)), "eps is 0.0; expected positive"),
+        (FriendlyPGD(classifier, tau=lambda epoch: 1 - epoch, **SETTINGS), "in epoch 2: tau is -1"),
+        (
+            GeometryAwarePGD(classifier, eps=lambda epoch: 0.1 * (2 - epoch)),
+            "in epoch 2: eps is 0.0; expected positive",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             AdversarialTrainerGAIRAT(classifier, attack).fit(*digits(8), nb_epochs=4)

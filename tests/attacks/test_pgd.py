@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from art_gair.attacks.losses import LOSSES, cross_entropy, kl, margin
+from art_gair.attacks.losses import LOSSES, cross_entropy, kl
 from art_gair.attacks.norms import NORMS
 from art_gair.attacks.pgd import PGD, input_gradient
 from art_gair.engine.inputs import Box
+from art_gair.logits import margin
 from tests.models import mlp
 from tests.reference import algorithm_1
 
@@ -277,9 +278,9 @@ def test_works_under_no_grad() -> None:
     assert (x_adv != x).any()
 
 
-def test_margin_is_positive_exactly_where_fooled() -> None:
+def test_the_margin_is_negative_exactly_where_the_model_is_fooled() -> None:
     logits, labels = torch.randn(200, 5), torch.randint(5, (200,))
-    assert torch.equal(margin(logits, labels) > 0, logits.argmax(dim=1) != labels)
+    assert torch.equal(margin(logits, labels) < 0, logits.argmax(dim=1) != labels)
 
 
 def test_kl_is_zero_at_the_clean_logits_and_equals_its_formula() -> None:
