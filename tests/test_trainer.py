@@ -549,7 +549,7 @@ def test_bad_classifiers_are_refused() -> None:
 
 def test_bad_parts_are_refused() -> None:
     classifier = digits_classifier()
-    with pytest.raises(TypeError, match="attack is 'pgd'; expected a GeometryAwarePGD or another ART EvasionAttack"):
+    with pytest.raises(TypeError, match="attack is 'pgd'; expected a GeometryAwarePGD, another ART EvasionAttack"):
         AdversarialTrainerGAIRAT(classifier, "pgd")
     with pytest.raises(ValueError, match=r"FastGradientMethod counts no kappa, which TanhWeighting\(lam=-1.0\) needs"):
         AdversarialTrainerGAIRAT(classifier, FastGradientMethod(classifier))

@@ -95,8 +95,12 @@ def test_robust_accuracy_is_the_worst_case_of_each_sample() -> None:
 class Heals(FastGradientMethod):
     """Returns an image of the class that is asked for; notes how many samples it was given at once."""
 
+    def __init__(self, classifier: Any) -> None:
+        super().__init__(classifier)
+        self.seen: list[int] = []
+
     def generate(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
-        self.seen = [*getattr(self, "seen", []), len(x)]
+        self.seen.append(len(x))
         return y.astype(np.float32)
 
 
