@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 from digits import EPS, digits, small_cnn
-from evaluation import accuracies, table
 
-from art_gair import recipes
+from art_gair import evaluate_robustness, recipes
+from art_gair.evaluation import compare
 from art_gair.training.semi_supervised import SemiSupervisedBatches, pseudo_label
 
 
@@ -38,8 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     right = (labels == truth)[sure].mean()
     print(f"{len(x)} labelled digits; {sure.sum()} of {len(labels)} others labelled by the model, {right:.1%} rightly")
 
-    results: dict[str, list[float]] = {}
-    seconds: dict[str, float] = {}
+    reports = {}
     for method, make in {"GAIR-TRADES": recipes.gair_trades, "GAIR-RST": recipes.gair_rst}.items():
         classifier = small_cnn(args.seed)
         trainer = make(classifier)
@@ -49,9 +47,8 @@ def main(argv: list[str] | None = None) -> None:
             trainer.fit_generator(batches, nb_epochs=args.epochs)
         else:
             trainer.fit(x, y, batch_size=32, nb_epochs=args.epochs)
-        seconds[method] = float(np.sum([record["seconds"] for record in trainer.history]))
-        results[method] = accuracies(classifier, x_test, y_test, EPS)
-    print("\n" + table(results, seconds))
+        reports[method] = evaluate_robustness(classifier, x_test, y_test, EPS, seed=args.seed, verbose=False)
+    print("\n" + compare(list(reports.values()), list(reports)))
 
 
 if __name__ == "__main__":

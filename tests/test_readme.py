@@ -49,3 +49,14 @@ def test_every_make_target_of_the_readme_exists() -> None:
     assert {"demo", "test"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_every_measured_figure_stands_in_a_file_of_results() -> None:
+    """Rows of the README's tables of figures, and its sentence on speed, agree with what a program wrote."""
+    results = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks/results").glob("*.md")}
+    sections = {part.split("\n", 1)[0]: part for part in README.split("\n## ")}
+    for title, file in (("Before you believe a number", "fashion_mnist.md"), ("Speed", "results.md")):
+        figures = re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\))", re.sub(r"\]\([^)]*\)", "]", sections[title]))
+        assert figures
+        for figure in figures:
+            assert figure in results[file], f"{figure} of the section {title!r} does not stand in {file}"
