@@ -13,8 +13,8 @@ import torch
 
 def states(device: torch.device) -> bytes:
     """Where the generators of the host and of this device stand."""
-    own = torch.cuda.get_rng_state(device).numpy() if device.type == "cuda" else None
-    return pickle.dumps((torch.get_rng_state().numpy(), own, np.random.get_state(), random.getstate()))
+    gpu_state = torch.cuda.get_rng_state(device).numpy() if device.type == "cuda" else None
+    return pickle.dumps((torch.get_rng_state().numpy(), gpu_state, np.random.get_state(), random.getstate()))
 
 
 def seed(device: torch.device, value: int) -> None:

@@ -118,9 +118,9 @@ def model_rows(reports: dict[tuple[str, str, int], RobustnessReport]) -> list[li
     for (data, method, seed), report in reports.items():
         accuracies = (report.clean_accuracy, report.accuracy("pgd_20") or 0.0, report.worst_case)
         shares = [f"{100 * share:.1f} %" for share in effects(report).values()]
-        found = [", ".join(f.name for f in findings) or "none" for findings in judge(report)]
+        names = [", ".join(f.name for f in findings) or "none" for findings in judge(report)]
         rows.append(
-            [DATA_SETS[data].title, method, str(seed), *(f"{100 * a:.1f}" for a in accuracies), *shares, *found]
+            [DATA_SETS[data].title, method, str(seed), *(f"{100 * a:.1f}" for a in accuracies), *shares, *names]
         )
     return rows
 

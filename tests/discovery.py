@@ -15,11 +15,11 @@ def concrete_subclasses(base: type[Any]) -> set[type[Any]]:
     for module in pkgutil.walk_packages(art_gair.__path__, "art_gair."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    found: set[type[Any]] = set()
+    classes: set[type[Any]] = set()
     todo = list(base.__subclasses__())
     while todo:
         cls = todo.pop()
         todo += cls.__subclasses__()
         if cls.__module__.startswith("art_gair.") and not inspect.isabstract(cls):
-            found.add(cls)
-    return found
+            classes.add(cls)
+    return classes

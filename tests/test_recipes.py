@@ -31,8 +31,8 @@ def radii(trainer: Any) -> list[float]:
 
 
 def test_every_recipe_is_tested() -> None:
-    found = {n for n, f in vars(recipes).items() if inspect.isfunction(f) and f.__module__ == "art_gair.recipes"}
-    assert {n for n in found if not n.startswith("_")} == set(METHODS)
+    functions = {n for n, f in vars(recipes).items() if inspect.isfunction(f) and f.__module__ == "art_gair.recipes"}
+    assert {n for n in functions if not n.startswith("_")} == set(METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)

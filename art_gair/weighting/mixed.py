@@ -43,8 +43,8 @@ class Mixed:
             for scheme in (self.a, self.b)
         )
         if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape):
-            came = " and ".join(str(getattr(w, "shape", type(w).__name__)) for w in (a, b))
-            raise ValueError(f"weightings a and b returned {came}; expected two tensors of one shape.")
+            shapes = " and ".join(str(getattr(w, "shape", type(w).__name__)) for w in (a, b))
+            raise ValueError(f"weightings a and b returned {shapes}; expected two tensors of one shape.")
         return (1.0 - self.rho) * a + self.rho * b
 
     def lam_at(self, epoch: int) -> float | None:

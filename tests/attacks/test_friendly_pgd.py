@@ -78,13 +78,13 @@ def test_samples_that_depend_on_their_company_stay(monkeypatch: pytest.MonkeyPat
     classifier = classifier_of(model, (6,), 3)
     x = np.random.rand(60, 6).astype(np.float32)
     y = classifier.predict(x, batch_size=60).argmax(axis=1)
-    found = []
+    results = []
     for devices in (("cpu",), ()):
         monkeypatch.setattr(FriendlyPGD, "compact_on", devices)
-        found.append(FriendlyPGD(classifier, tau=0, **SETTINGS).generate_with_kappa(x, y))
-    np.testing.assert_array_equal(found[0][0], found[1][0])
-    np.testing.assert_array_equal(found[0][1], found[1][1])
-    assert len(np.unique(found[0][1])) > 2
+        results.append(FriendlyPGD(classifier, tau=0, **SETTINGS).generate_with_kappa(x, y))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+    assert len(np.unique(results[0][1])) > 2
 
 
 def test_tau_of_max_iter_is_pgd() -> None:

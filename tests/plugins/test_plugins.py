@@ -155,11 +155,11 @@ def test_around_hooks_nest_with_the_first_plugin_outermost() -> None:
 def test_ema_starts_anew_with_each_training() -> None:
     """With a learning rate of 0 the second average is the model that the second training found."""
     trainer = fitted(EMA(0.9, final="raw"))
-    found = [p.detach().clone() for p in trainer.classifier.model.parameters()]
+    average = [p.detach().clone() for p in trainer.classifier.model.parameters()]
     trainer.classifier.optimizer.param_groups[0]["lr"] = 0.0
     trainer.plugins[0].final = "ema"
     trainer.fit(*digits(16), batch_size=16, nb_epochs=1)
-    for p, expected in zip(trainer.classifier.model.parameters(), found, strict=True):
+    for p, expected in zip(trainer.classifier.model.parameters(), average, strict=True):
         torch.testing.assert_close(p.detach(), expected)
 
 
