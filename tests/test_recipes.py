@@ -69,8 +69,8 @@ def test_mnist_has_its_own_radius_and_beta() -> None:
 
 def test_tau_rises_as_in_each_of_the_two_papers() -> None:
     fat, gair_fat = (make(digits_classifier()).attack for make in (recipes.fat, recipes.gair_fat))
-    assert [fat._tau_at(epoch) for epoch in (0, 49, 50, 89, 90, 119)] == [0, 0, 1, 1, 2, 2]
-    assert [gair_fat._tau_at(epoch) for epoch in (0, 39, 40, 69, 70, 99)] == [0, 0, 3, 3, 6, 6]
+    assert [fat.at_epoch(epoch).tau for epoch in (0, 49, 50, 89, 90, 119)] == [0, 0, 1, 1, 2, 2]
+    assert [gair_fat.at_epoch(epoch).tau for epoch in (0, 39, 40, 69, 70, 99)] == [0, 0, 3, 3, 6, 6]
 
 
 def test_bad_arguments_are_named() -> None:
