@@ -122,13 +122,13 @@ def test_lam_inf_equals_a_plain_at_loop_bit_for_bit(n: int, batch_size: int) -> 
         for rows in torch.randperm(n).split(batch_size):
             x_batch, y_batch = x_all[rows], y_all[rows]
             model.eval()
+            lower, upper = (x_batch - 0.2).clamp(0, 1), (x_batch + 0.2).clamp(0, 1)
             x_adv = x_batch + torch.empty_like(x_batch).uniform_(-1, 1) * 0.2
-            x_adv = x_adv.clamp(0, 1)
+            x_adv = torch.clamp(x_adv, lower, upper)
             for _ in range(3):
                 x_adv.requires_grad_(True)
                 (grad,) = torch.autograd.grad(nn.functional.cross_entropy(model(x_adv), y_batch), x_adv)
-                x_adv = (x_adv.detach() + 0.1 * grad.sign()).clamp(0, 1)
-                x_adv = (x_batch + (x_adv - x_batch).clamp(-0.2, 0.2)).clamp(0, 1)
+                x_adv = torch.clamp(x_adv.detach() + 0.1 * grad.sign(), lower, upper)
             model.train()
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x_adv), y_batch).backward()

@@ -90,7 +90,7 @@ class FiniteGuard:
 
     def _judge_weights(self, weights: Tensor, seen: Sequence[Tensor]) -> None:
         sound = are_sound(weights)
-        if self.interval > 1 or not bool(sound):
+        if self.interval > 1 or not sound.item():
             self.sound_weights &= sound | ~self.finite | ~all_finite(seen)
 
     def _judge(self, before: Snapshot, loss: Tensor) -> None:
@@ -102,8 +102,8 @@ class FiniteGuard:
         looked_at += [loss, *before.optimizer.tensors()]
         pairs = None if self.interval == 1 else before.pairs()
         if pairs is None:
-            self.finite &= self.sound_weights & are_finite(looked_at)
-            if not bool(self.finite):
+            if not (self.finite.item() and self.sound_weights.item() and are_finite(looked_at)):
+                self.finite.fill_(False)
                 before.restore()
         else:
             self.finite &= self.sound_weights & all_finite(looked_at)

@@ -51,13 +51,13 @@ class EpochMeter:
     @torch.no_grad()
     def update(self, weights: Tensor, terms: Terms, total: Tensor, labels: Tensor, kappa: Tensor | None) -> None:
         """Add one step's batch."""
-        n, w = len(labels), weights.double()
+        n = len(labels)
         unweighted = terms.weighted if terms.plain is None else terms.weighted + terms.plain
         correct = (terms.logits.argmax(dim=1) == labels).sum()
-        effective = w.sum() ** 2 / (w**2).sum()
-        self.sums += torch.stack([n * total.double(), unweighted.sum().double(), correct.double(), effective])
+        effective = weights.sum() ** 2 / weights.dot(weights)
+        self.sums += torch.stack([total * n, unweighted.sum(), correct.to(total.dtype), effective.to(total.dtype)])
         if kappa is not None:
-            if self.histogram is None:
+            if self.histogram is None:  # counted at once: small tensors kept until the end fragment the memory
                 self.histogram = torch.zeros(self.max_iter + 1, dtype=torch.int64, device=self.device)
             self.histogram.scatter_add_(0, kappa, torch.ones_like(kappa))
         self.samples += n

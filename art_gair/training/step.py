@@ -60,8 +60,7 @@ class TrainingStep:
 
         with self.guard.keeping():
             self.train_mode()
-            self.classifier.module.zero_grad()
-            self.optimizer.zero_grad()
+            self._zero_grad()
             with ExitStack() as around:
                 for plugin in self.plugins:
                     around.enter_context(plugin.around_loss(lambda: weighted_loss()[0]))
@@ -74,6 +73,16 @@ class TrainingStep:
             plugin.after_step()
 
         meter.update(weights, terms, total, targets, kappa)
+
+    def __post_init__(self) -> None:
+        updated = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        self.not_updated = [p for p in self.classifier.module.parameters() if id(p) not in updated]
+
+    def _zero_grad(self) -> None:
+        """Drop all gradients, those of parameters that the optimizer does not update as well."""
+        self.optimizer.zero_grad()
+        for parameter in self.not_updated:
+            parameter.grad = None
 
     def _targets(self, x: Tensor, labels: Tensor) -> Tensor:
         """Put the model's own prediction in the place of a missing label: what the attack moves away from."""
