@@ -30,6 +30,13 @@ class Norm(Protocol):
         """Return the nearest point (Euclidean) of the ball of radius eps."""
         ...
 
+    def bounds(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the least and the largest value of each feature, where these alone are the ball around x; else None.
+
+        With them a step and its projection are one addition and one clamp.
+        """
+        ...
+
 
 class Linf:
     """The maximum norm: sign steps, projection by clamping."""
@@ -45,6 +52,10 @@ class Linf:
     def project(self, delta: Tensor, eps: Tensor) -> Tensor:
         """Clamp each feature to [-eps, eps]."""
         return torch.clamp(delta, -eps, eps)
+
+    def bounds(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return x - eps and x + eps: this ball is a box."""
+        return x - eps, x + eps
 
 
 class L2:
@@ -67,6 +78,10 @@ class L2:
         """Shrink towards zero where the norm is larger than eps."""
         norm = torch.linalg.vector_norm(delta.flatten(1), dim=1).view(_per_sample(delta))
         return delta * torch.clamp(eps / _nonzero(norm), max=1.0)
+
+    def bounds(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return None: this ball is no box."""
+        return None
 
 
 class L1:
@@ -101,6 +116,10 @@ class L1:
         rho = (descending * rank > excess).sum(dim=1, keepdim=True).clamp(min=1)
         threshold = (excess.gather(1, rho - 1) / rho).clamp(min=0.0)
         return delta.sign() * (flat - threshold).clamp(min=0.0).view_as(delta)
+
+    def bounds(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return None: this ball is no box."""
+        return None
 
 
 NORMS: dict[float, Norm] = {np.inf: Linf(), 2.0: L2(), 1.0: L1()}

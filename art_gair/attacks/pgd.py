@@ -51,7 +51,7 @@ class PGD:
         x, eps, eps_step = x.detach(), eps.to(x), eps_step.to(x)
         with torch.no_grad():
             clean_logits = model(x) if LOSSES[self.loss] is kl else None
-        samples = Samples(x, labels, eps, eps_step, mask, clean_logits)
+        samples = Samples(x, labels, eps, eps_step, mask, clean_logits, *self._bounds(x, eps))
         best, kappa = self._run(model, samples)
         for _ in range(self.num_random_init - 1):
             with torch.no_grad():
@@ -93,8 +93,18 @@ class PGD:
         The projection only shrinks the perturbation, feature by feature, so a point in the box stays in it but for
         rounding, which the last clip takes care of.
         """
-        x, moved = samples.x, self._clip(x_adv + _mask(step, samples.mask))
-        return self._clip(x + self.norm.project(moved - x, samples.eps))
+        moved = x_adv + _mask(step, samples.mask)
+        if samples.lower is not None:
+            return torch.clamp(moved, samples.lower, samples.upper)
+        return self._clip(samples.x + self.norm.project(self._clip(moved) - samples.x, samples.eps))
+
+    def _bounds(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Return the bounds of each feature where ball and box together are a box."""
+        bounds = self.norm.bounds(x, eps)
+        if bounds is None:
+            return None, None
+        lower, upper = bounds
+        return self._clip(lower), self._clip(upper)
 
     def _clip(self, x: Tensor) -> Tensor:
         return x if self.box is None else self.box.clip(x)

@@ -11,7 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Samples:
-    """What the attack is given, a row a sample; eps, eps_step and mask broadcast against x."""
+    """What the attack is given, a row a sample; eps, eps_step and mask broadcast against x.
+
+    :param lower: and `upper`: least and largest values of the features, like x, where the ball is a box.
+    """
 
     x: Tensor
     labels: Tensor
@@ -19,6 +22,8 @@ class Samples:
     eps_step: Tensor
     mask: Tensor | None
     clean_logits: Tensor | None
+    lower: Tensor | None = None
+    upper: Tensor | None = None
 
     def where(self, rows: Tensor) -> Samples:
         """Return the samples where rows, bool (n,), is True."""
