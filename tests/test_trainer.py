@@ -433,9 +433,10 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_shows_a_progress_bar_over_the_epochs_and_none_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     fitted()
-    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    shown = terminal.getvalue()
     assert "Adversarial Training GAIRAT - Epochs" in shown
     assert "GeometryAwarePGD" not in shown
 

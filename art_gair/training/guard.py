@@ -12,7 +12,7 @@ from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.model_state import State, alike, copied, live_state, put_back
 from art_gair.training.finite import all_finite, are_finite
 from art_gair.training.snapshot import OptimizerCopy, Snapshot, keep_if
-from art_gair.training.weights import UNSOUND, are_sound
+from art_gair.training.weights import UNSOUND, are_sound, look_sound
 
 
 class FiniteGuard:
@@ -89,9 +89,8 @@ class FiniteGuard:
         self.steps += 1
 
     def _judge_weights(self, weights: Tensor, seen: Sequence[Tensor]) -> None:
-        sound = are_sound(weights)
-        if self.interval > 1 or not sound.item():
-            self.sound_weights &= sound | ~self.finite | ~all_finite(seen)
+        if self.interval > 1 or not look_sound(weights):
+            self.sound_weights &= are_sound(weights) | ~self.finite | ~all_finite(seen)
 
     def _judge(self, before: Snapshot, loss: Tensor) -> None:
         """Look at what the step left, and put back what was there before if it is not finite."""

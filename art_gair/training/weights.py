@@ -38,6 +38,11 @@ def are_sound(weights: Tensor) -> Tensor:
     return (weights.min() >= 0) & ((weights.mean() - 1).abs() < MEAN_TOLERANCE)
 
 
+def look_sound(weights: Tensor) -> bool:
+    """As `are_sound`, in fewer operations; waits for the device."""
+    return weights.min().item() >= 0 and abs(weights.mean().item() - 1) < MEAN_TOLERANCE
+
+
 class TryingOut:
     """Weights of 1 for the first epoch of a burn-in; on its first batch the weighting that follows is tried.
 
@@ -62,7 +67,7 @@ class TryingOut:
             with generators.restored(logits.device):
                 batch = {"kappa": kappa, "max_iter": max_iter, "logits": logits, "labels": labels}
                 weights = weigh(_copied(self.weighting), **batch, epoch=self.epoch)
-            if not bool(are_sound(weights)):
+            if not look_sound(weights):
                 raise ValueError(f"weighting returned {UNSOUND}, tried on the first batch for epoch {self.epoch}.")
         return self.uniform(labels=labels, epoch=epoch)
 

@@ -238,6 +238,21 @@ def test_a_training_that_fails_leaves_the_raw_model() -> None:
     assert all(torch.isfinite(v).all() for v in classifier.model.state_dict().values())
 
 
+def test_a_gradient_whose_norm_overflows_is_divergence_and_no_step_of_zero() -> None:
+    """Entries of 1e20 are finite, their norm is not; max_norm / inf would make the whole gradient zero."""
+
+    class Blows(Plugin):
+        def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
+            self.module = classifier.module
+
+        def after_backward(self) -> None:
+            for p in self.module.parameters():
+                p.grad = torch.full_like(p, 1e20)
+
+    with pytest.raises(FloatingPointError, match="epoch 0, batch 0 "):
+        fitted(Blows(), ClipGradients(1.0))
+
+
 def test_clipping_bounds_the_step() -> None:
     x, y = digits(32)
     classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8), optimizer=None)

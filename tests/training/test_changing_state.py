@@ -48,6 +48,8 @@ class RegistersAMaskAtFirstForward(Base):
 class FillsNone(Base):
     """A buffer registered as None and filled by the first forward in train mode."""
 
+    cache: Tensor | None
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("cache", None)

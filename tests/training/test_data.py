@@ -74,9 +74,9 @@ MIB = 2**20
 
 def anonymous() -> int:
     """Return this process's memory that is no file's, bytes."""
-    found = re.search(r"RssAnon:\s*(\d+) kB", STATUS.read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    line = re.search(r"RssAnon:\s*(\d+) kB", STATUS.read_text())
+    assert line is not None
+    return int(line[1]) * 1024
 
 
 class Peak(nn.Module):
@@ -98,7 +98,7 @@ def memory_map(tmp_path: Path) -> Any:
     """A read-only map of 256 MiB of images, 512 of them, as a data set of large images is."""
     shape = (512, 1, 256, 512)
     path = tmp_path / "x.npy"
-    values = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    values = np.lib.format.open_memmap(path, "w+", np.float32, shape)  # type: ignore[no-untyped-call]
     values[:, 0, 0, :4] = 0.5
     values.flush()
     del values

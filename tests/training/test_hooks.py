@@ -84,8 +84,8 @@ def test_an_error_is_told_once_to_each_plugin_and_raised_again(error: Any, where
     trainer = trainer_with(Noted(calls, "a "), Noted(calls, "b ", where, error), Noted(calls, "c "))
     with pytest.raises(error):
         fit(trainer, nb_epochs=2)
-    told = [f"{name} error {error.__name__}" for name in "abc"]
-    assert calls[-3:] == told
+    heard = [f"{name} error {error.__name__}" for name in "abc"]
+    assert calls[-3:] == heard
     assert sum("error" in call for call in calls) == 3
 
 
