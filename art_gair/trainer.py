@@ -37,7 +37,7 @@ from art_gair.training.requirements import (
 )
 from art_gair.training.schedulers import check_scheduler
 from art_gair.training.train_mode import TrainMode
-from art_gair.training.validation import Validation, make_validation
+from art_gair.training.validation import Validation, ending_with, make_validation
 from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
 
@@ -221,26 +221,13 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         self.train_mode.note()
         self.train_mode.log()
         self.history, self.best_epoch = [], None
+        best = None if validation is None else validation.best
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), ending_with(best):
                 train(plan, batches, scheduler, validation, self.history)
-            self._keep_best(validation)
-        except BaseException as error:
-            note = self._keep_best(validation)
-            error.__notes__ = [*getattr(error, "__notes__", []), *note]  # type: ignore[attr-defined]
-            raise
         finally:
+            self.best_epoch = None if best is None else best.epoch
             tensor_classifier.module.eval()
-
-    def _keep_best(self, validation: Validation | None) -> list[str]:
-        """Put the best epoch's model in the place of what the training and its plugins left, if asked for; say so."""
-        if validation is None or validation.best is None or validation.best.epoch is None:
-            return []
-        validation.best.restore()
-        self.best_epoch = validation.best.epoch
-        note = f"The classifier holds the weights of epoch {self.best_epoch}, the best on validation_data (keep_best)."
-        logger.info(note)
-        return [note]
 
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"

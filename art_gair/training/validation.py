@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,8 @@ from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.model_state import State, copied, live_state, put_back
 from art_gair.training.history import Accuracies
 from art_gair.training.step import TrainingStep
+
+logger = logging.getLogger(__name__)
 
 OnBatches = tuple[Perturb, int]
 """An attack on batches, and how many samples it takes at once."""
@@ -48,6 +52,27 @@ class BestEpoch:
     def restore(self) -> None:
         """Give the model the best epoch's weights and buffers, bit for bit."""
         put_back(self.module, self.kept)
+
+
+@contextmanager
+def ending_with(best: BestEpoch | None) -> Iterator[None]:
+    """End a training, also one that an exception stops, with the best epoch's model; log and exception say so."""
+    try:
+        yield
+    except BaseException as error:
+        error.__notes__ = [*getattr(error, "__notes__", []), *_restore(best)]  # type: ignore[attr-defined]
+        raise
+    _restore(best)
+
+
+def _restore(best: BestEpoch | None) -> list[str]:
+    """Return what there is to say: nothing if no epoch was kept."""
+    if best is None or best.epoch is None:
+        return []
+    best.restore()
+    note = f"The classifier holds the weights of epoch {best.epoch}, the best on validation_data (keep_best)."
+    logger.info(note)
+    return [note]
 
 
 @dataclass
