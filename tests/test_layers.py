@@ -15,7 +15,7 @@ SHARED = {"checks", "generators", "logits", "schedules"}
 PARTS = {"attacks", "weighting", "objectives", "plugins"}
 
 ALLOWED: dict[str, set[str]] = {
-    **{module: SHARED for module in SHARED},
+    **dict.fromkeys(SHARED, SHARED),
     "engine": SHARED,
     **{part: {"engine", *SHARED} for part in PARTS},
     "training": {*PARTS, "engine", *SHARED},
@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Room or top-level module: what it may import beside itself."""
 
-REPORT_DATA = {"art_gair.report.data", "art_gair.report.statistics", "art_gair.report.codec", "art_gair.report.text"}
+REPORT_DATA = {f"art_gair.report.{module}" for module in ("data", "results", "statistics", "codec", "text")}
 """The lower half of report/, which figures and measurements may use; the writing above it uses the figures."""
 
 SAVE = ("art_gair.report.data", "art_gair.report.save")

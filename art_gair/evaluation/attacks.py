@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
 from torch import Tensor
 
+from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.attacks.norms import find_norm
 from art_gair.evaluation.autoattack import run_autoattack
 from art_gair.evaluation.threat import Threat
 
@@ -48,7 +54,7 @@ class Attack(Protocol):
         ...
 
     def tries(self, threat: Threat, x: Tensor, labels: Tensor, seed: int, notes: list[str]) -> Iterator[Try]:
-        """Attack rows x (n, ...), labels int64 (n,); what the attack has to say goes to notes."""
+        """Attack samples x, float32 (n, ...), of labels int64 (n,); what the attack has to say goes to notes."""
         ...
 
 
@@ -97,6 +103,78 @@ class AutoAttack:
     def tries(self, threat: Threat, x: Tensor, labels: Tensor, seed: int, notes: list[str]) -> Iterator[Try]:
         """Yield its one result."""
         yield Try(self.version, run_autoattack(threat, x, labels, self.version, seed, notes))
+
+
+@dataclass(frozen=True)
+class GivenAttack:
+    """An ART evasion attack that the user brings along, with its own settings.
+
+    :param attack: untargeted; on the classifier or, for transfer, on another one.
+    """
+
+    name: str
+    title: str
+    attack: EvasionAttack
+    black_box: bool = False
+
+    @property
+    def passes(self) -> float:
+        """Passes a sample, a guess from its settings."""
+        passes = 1
+        for name in ("max_iter", "num_random_init"):
+            setting = getattr(self.attack, name, 1)
+            passes *= max(1, int(setting)) if isinstance(setting, (int, np.integer)) else 1
+        return float(passes)
+
+    def tries(self, threat: Threat, x: Tensor, labels: Tensor, seed: int, notes: list[str]) -> Iterator[Try]:
+        """Yield its one result; an example of another shape is refused."""
+        samples = torch.cat([batch.cpu() for batch in threat.batches(x)]).numpy()
+        one_hot = torch.nn.functional.one_hot(labels, threat.classifier.nb_classes).float().numpy()
+        with threat.classifier.evaluating():
+            if isinstance(self.attack, GeometryAwarePGD):
+                x_adv, counts = self.attack.generate_with_kappa(samples, one_hot)
+                kappa = torch.from_numpy(counts)
+            else:
+                x_adv, kappa = self.attack.generate(x=samples, y=one_hot), None
+        threat.moved(self.passes * len(x))
+        if np.shape(x_adv) != samples.shape:
+            raise ValueError(f"attack {self.name} returned shape {np.shape(x_adv)}; expected {samples.shape}.")
+        yield Try(self.name, torch.as_tensor(np.asarray(x_adv, dtype=np.float32)), kappa)
+
+
+def adapt_attacks(attacks: Sequence[Any], eps: float, norm: float | str) -> tuple[GivenAttack, ...]:
+    """Return the user's attacks under unique names; what could not count in the worst case is refused.
+
+    :param eps: and `norm`: of the report.
+    :raises TypeError, ValueError: if one is no untargeted ART evasion attack, or reaches beyond the report's ball.
+    """
+    if not isinstance(attacks, (list, tuple)):
+        raise TypeError(f"attacks is {attacks!r}; expected a list of ART EvasionAttacks.")
+    kinds = Counter[str]()
+    adapted = []
+    for attack in attacks:
+        _check_given(attack, eps, norm)
+        kind = type(attack).__name__
+        kinds[kind] += 1
+        name = kind if kinds[kind] == 1 else f"{kind} {kinds[kind]}"
+        adapted.append(GivenAttack(name, name, attack))
+    return tuple(adapted)
+
+
+def _check_given(attack: Any, eps: float, norm: float | str) -> None:
+    if not isinstance(attack, EvasionAttack):
+        raise TypeError(f"attacks holds {attack!r}; expected ART EvasionAttacks.")
+    name = type(attack).__name__
+    if attack.targeted:
+        raise ValueError(f"attacks holds {name}, which is targeted; expected an untargeted attack.")
+    radius = getattr(attack, "eps", None)
+    if callable(radius):
+        raise ValueError(f"attacks holds {name}, whose eps is a schedule; expected attack.at_epoch(epoch).")
+    if radius is not None and np.max(radius) > eps * (1 + 1e-6):
+        raise ValueError(f"attacks holds {name} of eps {np.max(radius):g}, beyond the report's {eps:g}.")
+    order = getattr(attack, "norm", None)
+    if radius is not None and order is not None and find_norm(order) is not find_norm(norm):
+        raise ValueError(f"attacks holds {name} of norm {order!r}; the report's is {norm!r}.")
 
 
 PGD_20 = PGDAttack("pgd_20", "PGD-20")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from art_gair import generators
+from art_gair.engine.compare import PROBE
 from art_gair.evaluation.threat import Threat
 
 NORMS = {"inf": "Linf", "2": "L2", "2.0": "L2", "1": "L1", "1.0": "L1"}
@@ -61,9 +62,9 @@ def run_autoattack(threat: Threat, x: Tensor, labels: Tensor, version: str, seed
 
     def model(z: Tensor) -> Tensor:
         threat.moved(len(z) * (1.0 if z.requires_grad else FORWARD))
-        return logits_of(unscaled(z))
+        return logits(unscaled(z))
 
-    with classifier.attacked(x[:4].to(device, torch.float32)) as logits_of:
+    with classifier.attacked(classifier.batch(x[:PROBE])) as logits:
         scaled = torch.cat([(batch - lower) / span for batch in threat.batches(x)]).clamp_(0.0, 1.0)
         attack = package.AutoAttack(
             model,
@@ -75,10 +76,10 @@ def run_autoattack(threat: Threat, x: Tensor, labels: Tensor, version: str, seed
         )
         _fit_to(attack, version, classifier.nb_classes, shape[1], notes)
         with _its_checks(notes):
-            found, _ = attack.run_standard_evaluation(
+            examples, _ = attack.run_standard_evaluation(
                 scaled.view(-1, *shape), labels.to(device), batch_size=threat.batch_size
             )
-    return torch.cat([unscaled(part).cpu() for part in found.split(threat.batch_size)])
+    return torch.cat([unscaled(part).cpu() for part in examples.split(threat.batch_size)])
 
 
 def _fit_to(attack: Any, version: str, nb_classes: int, height: int, notes: list[str]) -> None:

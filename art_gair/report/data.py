@@ -1,117 +1,23 @@
-"""What an evaluation found, as data: figures derive from it, and it travels as JSON."""
+"""A report as data: what was recorded, and the figures derived from it. It travels as JSON."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from art_gair.report.statistics import interval
+from art_gair.report.codec import decode, encode
+from art_gair.report.results import NOT_ATTACKED, AttackResult, Clean, Examples, Flag, Measurements, Share
+from art_gair.report.statistics import interval, paired_p
+from art_gair.report.text import table
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON; a reader refuses others."""
-
-NOT_ATTACKED = -1
-
-
-@dataclass
-class AttackResult:
-    """What one attack did to each of n samples.
-
-    :param attacked: bool (n,): which samples it was let loose on.
-    :param broken: bool (n,): which of them are misclassified in one of its tries.
-    :param tries: the same of each try alone.
-    :param predictions: int64 (n,): class of the example of least margin, -1 where not attacked.
-    :param margins: float64 (n,): p_y less the largest other probability there, -1..1; NaN where not attacked.
-    :param kappa: int64 (n,) of its first try, -1 where not attacked; None if it counts none.
-    :param seconds: wall time.
-    :param notes: what the attack's own code warned of.
-    :param projected: examples that lay outside the ball or clip_values by more than rounding; they were projected back
-        before they were judged.
-    :param discarded: examples that could not be judged, such as NaN; the sample itself was judged in their place.
-    """
-
-    name: str
-    title: str
-    black_box: bool
-    attacked: NDArray[np.bool_]
-    broken: NDArray[np.bool_]
-    tries: dict[str, NDArray[np.bool_]]
-    predictions: NDArray[np.int64]
-    margins: NDArray[np.float64]
-    kappa: NDArray[np.int64] | None
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    projected: int = 0
-    discarded: int = 0
-
-    @classmethod
-    def empty(cls, attack: Any, n: int) -> AttackResult:
-        """Nothing attacked yet."""
-        no, unknown = np.zeros(n, dtype=np.bool_), np.full(n, NOT_ATTACKED, dtype=np.int64)
-        return cls(
-            *(attack.name, attack.title, attack.black_box, no, no.copy(), {}, unknown),
-            *(np.full(n, np.nan), None),
-        )
-
-
-@dataclass(frozen=True)
-class Flag:
-    """A sign of gradient masking: a robust accuracy that its model will not keep."""
-
-    name: str
-    evidence: str
-    rule: str
-    p_value: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.evidence}"
-
-
-@dataclass(frozen=True)
-class Clean:
-    """The model on the samples themselves.
-
-    :param correct: bool (n,).
-    :param predictions: int64 (n,).
-    :param margins: float64 (n,): p_y less the largest other probability, -1..1.
-    """
-
-    correct: NDArray[np.bool_]
-    predictions: NDArray[np.int64]
-    margins: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Images before and after PGD-20: those driven deepest into a wrong class, then those that hold out best.
-
-    :param clean: and `adversarial`: uint8 (k, channels, height, width), 0..255 over the range of clip_values.
-    :param labels: and `predictions`: int64 (k,).
-    :param margins: float64 (k,), of the adversarial image.
-    """
-
-    clean: NDArray[np.uint8]
-    adversarial: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    predictions: NDArray[np.int64]
-    margins: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Share:
-    """Samples of a kind, and how many withstand: for each class, for each kappa."""
-
-    value: int
-    n: int
-    clean: int
-    robust: int
 
 
 @dataclass(frozen=True)
@@ -124,7 +30,8 @@ class RobustnessReport:
     :param nb_classes: number of classes.
     :param clean: the model on the samples themselves.
     :param attacks: what each attack did, in the order they ran in.
-    :param curve: (eps, samples right, samples) under PGD-20, on a random subset.
+    :param measurements: what else was recorded, for the signs.
+    :param significance: level of each test behind the flags.
     :param flags: signs of gradient masking; empty if there are none.
     :param warnings: what else should be known, AutoAttack's own checks among it.
     :param examples: images before and after, or None if samples are no images.
@@ -139,13 +46,24 @@ class RobustnessReport:
     nb_classes: int
     clean: Clean
     attacks: list[AttackResult]
-    curve: list[tuple[float, int, int]]
+    measurements: Measurements
+    significance: float
     flags: list[Flag]
     warnings: list[str]
     examples: Examples | None
     notes: list[Flag] = field(default_factory=list)
     class_names: list[str] | None = None
     data_hash: str = ""
+
+    @property
+    def curve(self) -> list[tuple[float, int, int]]:
+        """(eps, samples right, samples) under PGD-20, on a random subset."""
+        return self.measurements.curve
+
+    @property
+    def detectable_gap(self) -> int:
+        """Samples that one attack must break and another not, at the least, for their paired test to tell."""
+        return next(gained for gained in count(1) if paired_p(gained, 0) < self.significance)
 
     @property
     def n(self) -> int:
@@ -237,9 +155,26 @@ class RobustnessReport:
 
     def confusion(self) -> NDArray[np.int64]:
         """Samples of each class (rows) by the class that the worst attack makes of them: (nb_classes, nb_classes)."""
-        found = np.zeros((self.nb_classes, self.nb_classes), dtype=np.int64)
-        np.add.at(found, (self.labels, self.adversarial_predictions), 1)
-        return found
+        counts = np.zeros((self.nb_classes, self.nb_classes), dtype=np.int64)
+        np.add.at(counts, (self.labels, self.adversarial_predictions), 1)
+        return counts
+
+    def class_name(self, value: int) -> str:
+        """Return the name of a class, or its number where no names were given."""
+        return str(value) if self.class_names is None else self.class_names[value]
+
+    def subset(self, rows: NDArray[np.int64]) -> RobustnessReport:
+        """Return the report on some rows, int64 (m,), which may repeat.
+
+        Flags and notes stay those of all rows, `art_gair.evaluation.judge` finds the rows' own. Counts of projected
+        examples, times, examples and the curve stay too, since they cannot be taken apart.
+        """
+        clean = Clean(self.clean.correct[rows], self.clean.predictions[rows], self.clean.margins[rows])
+        measurements = replace(
+            self.measurements, useless=self.measurements.useless[rows], differing=self.measurements.differing[rows]
+        )
+        attacks = [attack.subset(rows) for attack in self.attacks]
+        return replace(self, labels=self.labels[rows], clean=clean, measurements=measurements, attacks=attacks)
 
     def _shares(self, values: NDArray[np.int64]) -> list[Share]:
         of = {int(v): values == v for v in np.unique(values)}
@@ -247,9 +182,7 @@ class RobustnessReport:
         return [Share(v, int(s.sum()), int((s & correct).sum()), int((s & robust).sum())) for v, s in of.items()]
 
     def table(self) -> str:
-        """The report for a terminal."""
-        from art_gair.report.write import table
-
+        """Return the report for a terminal."""
         return table(self)
 
     def __str__(self) -> str:
@@ -262,7 +195,7 @@ class RobustnessReport:
             "worst_case": self.worst_case,
             "worst_case_interval": self.worst_case_interval,
             "clean_accuracy": self.clean_accuracy,
-            **{name: _plain(getattr(self, name)) for name in self.__dataclass_fields__},
+            **encode(self),
         }
         Path(path).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
@@ -270,96 +203,25 @@ class RobustnessReport:
     def from_json(cls, path: str | Path) -> RobustnessReport:
         """Read what `to_json` wrote.
 
-        :raises ValueError: if the file is of another schema, or no report.
+        :raises ValueError: if the file is torn, of another schema, or no report.
         """
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no JSON, or torn: {error}") from error
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            came = content.get("schema") if isinstance(content, dict) else type(content).__name__
-            raise ValueError(f"{path} is of schema {came!r}; this version of art_gair reads {SCHEMA}.")
-        clean = content["clean"]
-        return cls(
-            settings=content["settings"],
-            environment=content["environment"],
-            labels=_array(content["labels"], np.int64),
-            nb_classes=content["nb_classes"],
-            clean=Clean(
-                *(_array(clean["correct"], np.bool_), _array(clean["predictions"], np.int64)),
-                _array(clean["margins"], np.float64),
-            ),
-            attacks=[_attack(a) for a in content["attacks"]],
-            curve=[(eps, right, n) for eps, right, n in content["curve"]],
-            flags=[Flag(**flag) for flag in content["flags"]],
-            warnings=content["warnings"],
-            examples=None if content["examples"] is None else _examples(content["examples"]),
-        )
+            schema = content.get("schema") if isinstance(content, dict) else type(content).__name__
+            raise ValueError(f"{path} is of schema {schema!r}; this version of art_gair reads {SCHEMA}.")
+        try:
+            return decode(cls, {name: content.get(name) for name in (field.name for field in fields(cls))})
+        except ValueError as error:
+            raise ValueError(f"{path} is no report: {error}") from error
 
     def save(self, folder: str | Path) -> None:
         """Write report.json, report.md, report.html, which holds its figures, and the figures, *.png.
 
         :raises ImportError: without matplotlib, with the command that installs it; nothing is written then.
         """
-        from art_gair.report.write import save
+        from art_gair.report.save import save
 
         save(self, Path(folder))
-
-
-def compare(reports: Sequence[RobustnessReport], names: Sequence[str] | None = None) -> str:
-    """Set methods side by side, a column each: a Markdown table.
-
-    :param reports: of the same samples, eps and norm.
-    :param names: of the columns.
-    :raises ValueError: if there is none, if names are too many or few, or samples, eps or norm differ.
-    """
-    from art_gair.report.write import comparison
-
-    if not reports:
-        raise ValueError("reports is empty; expected at least one.")
-    names = [f"model {i + 1}" for i in range(len(reports))] if names is None else names
-    if len(names) != len(reports):
-        raise ValueError(f"names has {len(names)} entries for {len(reports)} reports; expected one each.")
-    for setting in ("eps", "norm"):
-        came = {report.settings[setting] for report in reports}
-        if len(came) > 1:
-            raise ValueError(f"reports were made with {setting} {sorted(map(str, came))}; expected the same in all.")
-    if any(not np.array_equal(report.labels, reports[0].labels) for report in reports):
-        raise ValueError("reports are of different samples: their labels differ; expected the same in all.")
-    return comparison(reports, names)
-
-
-def _plain(value: Any) -> Any:
-    """Turn dataclasses and arrays into what JSON can hold; NaN becomes null, images base64."""
-    if isinstance(value, np.ndarray):
-        if value.dtype == np.uint8:
-            return {"shape": value.shape, "base64": base64.b64encode(value.tobytes()).decode()}
-        if value.dtype == np.float64:
-            return [None if np.isnan(v) else v for v in value.tolist()]
-        return value.astype(np.int64).tolist()
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
-    return value
-
-
-def _array(value: Any, dtype: Any) -> NDArray[Any]:
-    return np.array([np.nan if v is None else v for v in value], dtype=dtype)
-
-
-def _image(value: dict[str, Any]) -> NDArray[np.uint8]:
-    return np.frombuffer(base64.b64decode(value["base64"]), dtype=np.uint8).reshape(value["shape"])
-
-
-def _attack(value: dict[str, Any]) -> AttackResult:
-    arrays = {"attacked": np.bool_, "broken": np.bool_, "predictions": np.int64, "margins": np.float64}
-    value |= {name: _array(value[name], dtype) for name, dtype in arrays.items()}
-    value["tries"] = {name: _array(mask, np.bool_) for name, mask in value["tries"].items()}
-    value["kappa"] = None if value["kappa"] is None else _array(value["kappa"], np.int64)
-    return AttackResult(**value)
-
-
-def _examples(value: dict[str, Any]) -> Examples:
-    labels, predictions = (_array(value[name], np.int64) for name in ("labels", "predictions"))
-    images = (_image(value["clean"]), _image(value["adversarial"]))
-    return Examples(*images, labels, predictions, _array(value["margins"], np.float64))

@@ -9,8 +9,8 @@ CONFIDENCE = 0.95
 
 def interval(count: int, n: int) -> tuple[float, float]:
     """Clopper-Pearson interval of a share, 95 %: 0..1, 0..1."""
-    found = binomtest(count, n).proportion_ci(CONFIDENCE, method="exact")
-    return float(found.low), float(found.high)
+    bounds = binomtest(count, n).proportion_ci(CONFIDENCE, method="exact")
+    return float(bounds.low), float(bounds.high)
 
 
 def paired_p(gained: int, lost: int) -> float:

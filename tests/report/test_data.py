@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from art_gair.evaluation import RobustnessReport, compare, evaluate_robustness
-from art_gair.evaluation.signs import ALPHA, LEAST_GAP, TESTS
 from art_gair.report.statistics import interval, paired_p
 from tests.evaluation import planted
 from tests.evaluation.planted import EPS, adversarially_trained, around, held_out, plain
@@ -53,14 +52,16 @@ def test_the_table_says_it_all(report: RobustnessReport, flagged: RobustnessRepo
     line = next(line for line in report.table().splitlines() if line.startswith("worst case"))
     accuracy = 100 * int(report.robust.sum()) / report.n
     assert re.split(r"\s{2,}", line)[1:3] == [f"{accuracy:.1f}", f"{100 * low:.1f} - {100 * high:.1f}"]
-    assert "No sign of gradient masking was found; on 80 samples" in str(report)
-    assert f"at {LEAST_GAP} samples or more, {100 * LEAST_GAP / 80:.1f} points" in str(report)
+    gap = report.detectable_gap
+    limit = f"On 80 samples the tests can detect gaps of at least {gap} samples, {100 * gap / 80:.1f} points."
+    assert f"No sign of gradient masking was found. {limit}" in str(report)
     assert "logit scaling" in flagged.table()
     assert f"{len(flagged.flags)} signs" in flagged.table()
 
 
-def test_the_least_gap_is_the_least_that_tells() -> None:
-    assert paired_p(LEAST_GAP, 0) < ALPHA / TESTS <= paired_p(LEAST_GAP - 1, 0)
+def test_the_detectable_gap_is_the_least_that_tells(report: RobustnessReport) -> None:
+    gap, level = report.detectable_gap, report.significance
+    assert paired_p(gap, 0) < level <= paired_p(gap - 1, 0)
 
 
 def test_json_comes_back_as_it_was(flagged: RobustnessReport, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_what_cannot_be_compared_is_refused(report: RobustnessReport) -> None:
     with pytest.raises(ValueError, match="eps"):
         compare([report, other])
     with pytest.raises(ValueError, match="different samples"):
-        compare([report, replace(report, labels=report.labels[::-1])])
+        compare([report, replace(report, data_hash="another")])
     with pytest.raises(ValueError, match="reports is empty"):
         compare([])
     with pytest.raises(ValueError, match="names has 1 entries for 2 reports"):

@@ -1,0 +1,109 @@
+"""Everything that the results of an evaluation depend on, by name: results under another fingerprint are not reused."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import pickle
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from art_gair.engine.classifier import TensorClassifier
+
+PACKAGES = ("art_gair", "adversarial-robustness-toolbox", "torch", "numpy", "scipy", "pyautoattack")
+
+CHUNK = 1 << 22
+"""Values that are hashed at once."""
+
+
+def find_versions() -> dict[str, str]:
+    """Return the versions of the packages that are installed."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def hash_tensor(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's type, shape and values; it is gone through in parts."""
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    rows = tensor.detach().reshape(1) if tensor.ndim == 0 else tensor.detach()
+    size = max(1, CHUNK // max(1, rows[0].numel())) if len(rows) else 1
+    for part in rows.split(size):
+        digest.update(part.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def make_fingerprint(
+    classifier: Any, tensor_classifier: TensorClassifier, x_hash: str, y_hash: str, settings: dict[str, Any]
+) -> dict[str, str]:
+    """Return hashes and values by name.
+
+    :param classifier: the user's PyTorchClassifier.
+    :param settings: arguments of the evaluation.
+    """
+    module = tensor_classifier.module
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    hashed = {
+        "model's values": {name: hash_tensor(value) for name, value in state.items()},
+        "model's architecture": repr(module),
+        "model's attributes": [_attributes(m) for m in module.modules()],
+        "model's source": sorted({_source(type(m)) for m in module.modules()}),
+        "preprocessing": [_describe(p) for p in classifier.preprocessing_operations],
+        "postprocessing": [_describe(p) for p in classifier.postprocessing_defences or []],
+        "clip_values": [_value(bound) for bound in classifier.clip_values],
+    }
+    return {
+        **{name: repr(value) for name, value in settings.items()},
+        **{name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in hashed.items()},
+        **{f"version of {name}": number for name, number in find_versions().items()},
+        "device": tensor_classifier.device.type,
+        "x": x_hash,
+        "y": y_hash,
+    }
+
+
+STANDARD = frozenset(vars(nn.Module()))
+"""Attributes that every module has."""
+
+
+def _attributes(module: nn.Module) -> dict[str, str]:
+    return {name: _value(value) for name, value in sorted(vars(module).items()) if name not in STANDARD}
+
+
+def _describe(operation: Any) -> tuple[str, dict[str, str]]:
+    cls = type(operation)
+    return f"{cls.__module__}.{cls.__qualname__}", {name: _value(v) for name, v in sorted(vars(operation).items())}
+
+
+def _value(value: Any) -> str:
+    """Describe a value by what it holds, where that can be told, else by its type."""
+    if isinstance(value, Tensor):
+        return hash_tensor(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    if isinstance(value, (bool, int, float, str, bytes, type(None))):
+        return repr(value)
+    try:
+        return hashlib.sha256(pickle.dumps(value)).hexdigest()
+    except Exception:
+        return f"a {type(value).__qualname__}"
+
+
+def _source(cls: type) -> str:
+    """Return a class's name and source, or the code of its methods where the source is not at hand."""
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if cls.__module__.startswith("torch."):
+        return name  # torch's version stands in the fingerprint
+    try:
+        return f"{name} {inspect.getsource(cls)}"
+    except (OSError, TypeError):
+        methods = {key: f.__code__ for key, f in sorted(vars(cls).items()) if hasattr(f, "__code__")}
+        return f"{name} { {key: (code.co_code, str(code.co_consts), code.co_names) for key, code in methods.items()} }"
