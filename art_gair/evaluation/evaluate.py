@@ -167,7 +167,7 @@ def _evaluate_radii(
         generators.seed(tensor_classifier.device, request.seed)
         plain = Threat(tensor_classifier, request.norm, request.radii[0], request.batch_size)
         passes = run_clean_passes(plain, x, labels)
-        _require_predict(classifier, passes, x)
+        _require_predict(classifier, plain, passes, x)
         warnings = warn_of_model(passes.first, passes.correct)
         reports: dict[float, RobustnessReport] = {}
         fallen: NDArray[np.bool_] = np.zeros(len(x), dtype=np.bool_)
@@ -256,21 +256,24 @@ def _list_results(runner: Runner, fallen: NDArray[np.bool_]) -> list[AttackResul
     return [*results, smaller]
 
 
-def _require_predict(classifier: Any, passes: CleanPasses, x: Tensor) -> None:
+def _require_predict(classifier: Any, threat: Threat, passes: CleanPasses, x: Tensor) -> None:
     """Hold `classifier.predict` against the logits that are attacked; a randomised model differs from itself."""
+    if threat.classifier.postprocessing:
+        raise ValueError(
+            f"classifier has postprocessing_defences {threat.classifier.postprocessing}, which change what predict "
+            "returns. What is attacked are the logits of its model; evaluate a classifier without them."
+        )
     if passes.noise > REPEATABLE:
         return
-    predicted = torch.from_numpy(np.asarray(classifier.predict(x[:COMPARED].float().numpy()), dtype=np.float32))
+    samples = threat.classifier.batch(x[:COMPARED]).cpu().numpy()
+    with threat.classifier.evaluating():  # predict leaves the model in eval mode
+        predicted = torch.from_numpy(np.asarray(classifier.predict(samples), dtype=np.float32))
     expected = passes.first[:COMPARED]
     if predicted.shape == expected.shape and torch.allclose(predicted, expected, rtol=1e-2, atol=1e-3):
         return
-    defences = [type(defence).__name__ for defence in classifier.postprocessing_defences or []]
-    cause = (
-        f"its postprocessing_defences {defences} change them" if defences else "its predict does more than its model"
-    )
     raise ValueError(
-        f"classifier.predict does not return the logits of the classifier's model: {cause}. What is attacked are the "
-        "logits, so the report would be about another classifier; evaluate one without it."
+        "classifier.predict does not return the logits of the classifier's model. What is attacked are those logits, so "
+        "the report would be about another classifier."
     )
 
 

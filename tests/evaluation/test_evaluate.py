@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from art.attacks.evasion import ProjectedGradientDescent
+from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from art.defences.postprocessor import ReverseSigmoid
+from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
 
+from art_gair import GeometryAwarePGD
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from art_gair.evaluation.attacks import MARGIN, PGD_20, PGDAttack, Try
-from art_gair.report.data import NOT_ATTACKED
+from art_gair.report.results import NOT_ATTACKED
 from art_gair.report.statistics import interval
 from tests.evaluation.planted import EPS, Softmax, adversarially_trained, around, held_out, plain
 from tests.models import assert_same_state, classifier_of, mlp, state_of
@@ -24,7 +28,10 @@ from tests.models import assert_same_state, classifier_of, mlp, state_of
 
 def report_of(classifier: Any = None, n: int = 60, **settings: Any) -> RobustnessReport:
     classifier = adversarially_trained() if classifier is None else classifier
-    return evaluate_robustness(classifier, *held_out(n), **{"eps": EPS, "verbose": False, **settings})
+    report: RobustnessReport = evaluate_robustness(
+        classifier, *held_out(n), **{"eps": EPS, "verbose": False, **settings}
+    )
+    return report
 
 
 def same(a: RobustnessReport, b: RobustnessReport) -> None:
@@ -104,15 +111,6 @@ def test_misclassified_samples_are_not_attacked() -> None:
     assert (report.adversarial_predictions[wrong] == report.clean.predictions[wrong]).all()
 
 
-def test_a_try_outside_the_ball_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def far(self: Any, threat: Any, x: Any, labels: Any, seed: int, notes: list[str]) -> Iterator[Try]:
-        yield Try("far", 1.0 - x)
-
-    monkeypatch.setattr(PGDAttack, "tries", far)
-    report = report_of()
-    assert not report.attack("pgd_20").broken.any()
-
-
 def test_the_model_and_the_generator_are_left_alone() -> None:
     classifier = adversarially_trained()
     before, random = state_of(classifier.model), torch.get_rng_state()
@@ -161,7 +159,7 @@ def test_a_folder_of_another_evaluation_is_refused(tmp_path: Path, change: dict[
 
 def test_a_folder_of_another_model_is_refused(tmp_path: Path) -> None:
     report_of(n=10, resume_from=tmp_path)
-    with pytest.raises(ValueError, match=r"resume_from.*model differ"):
+    with pytest.raises(ValueError, match=r"resume_from.*model's values differ"):
         report_of(plain(), n=10, resume_from=tmp_path)
 
 
@@ -251,8 +249,107 @@ def test_vectors_are_evaluated_as_well() -> None:
     assert report.worst_case < report.clean_accuracy
 
 
-def test_it_says_how_long_it_will_take(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_gets_a_bar_that_says_how_long_it_will_take(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with caplog.at_level("INFO", logger="art_gair.evaluation.evaluate"):
         report_of(n=10, verbose=True)
     assert "takes" in caplog.text
     assert "about" in capsys.readouterr().err
+
+
+def test_a_file_gets_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    report_of(n=10, verbose=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_further_attacks_count_in_the_worst_case() -> None:
+    classifier = adversarially_trained()
+    strong = GeometryAwarePGD(classifier, eps=EPS, eps_step=EPS / 10, max_iter=40, loss="margin")
+    attacks = [strong, FastGradientMethod(classifier, eps=EPS), FastGradientMethod(plain(), eps=EPS)]
+    report = report_of(attacks=attacks)
+    names = [attack.name for attack in report.attacks]
+    assert names[3:] == ["GeometryAwarePGD", "FastGradientMethod", "FastGradientMethod 2"]
+    for name in names:
+        assert report.worst_case <= (report.accuracy(name) or 0.0)
+    ours = report.attack("GeometryAwarePGD").kappa
+    assert ours is not None
+    assert ours.max() > 20
+    assert report.settings["attacks"][0] == repr(strong)
+    transferred = report.accuracy("FastGradientMethod 2")
+    assert transferred is not None
+    assert transferred > (report.accuracy("FastGradientMethod") or 0.0)
+
+
+def test_attacks_that_cannot_count_are_refused() -> None:
+    classifier = adversarially_trained()
+    for attack, error, message in (
+        ("pgd", TypeError, "attacks holds 'pgd'; expected ART EvasionAttacks"),
+        (FastGradientMethod(classifier, eps=EPS, targeted=True), ValueError, "FastGradientMethod, which is targeted"),
+        (FastGradientMethod(classifier, eps=2 * EPS), ValueError, "of eps 0.3, beyond the report's 0.15"),
+        (FastGradientMethod(classifier, eps=EPS, norm=2), ValueError, "of norm 2; the report's is inf"),
+        (GeometryAwarePGD(classifier, eps=lambda epoch: EPS), ValueError, "whose eps is a schedule"),
+    ):
+        with pytest.raises(error, match=message):
+            report_of(attacks=[attack])
+    with pytest.raises(TypeError, match=r"attacks is .*; expected a list"):
+        report_of(attacks=FastGradientMethod(classifier))
+
+
+def test_a_sample_that_falls_within_a_smaller_ball_falls_within_the_larger() -> None:
+    x, y = held_out(60)
+    radii = [0.2, 0.05, 0.1]
+    for cascade in (False, True):
+        reports = evaluate_robustness(adversarially_trained(), x, y, radii, cascade=cascade, verbose=False)
+        assert [report.settings["eps"] for report in reports] == radii
+        smallest, middle, largest = (reports[i] for i in (1, 2, 0))
+        assert (smallest.robust >= middle.robust).all()
+        assert (middle.robust >= largest.robust).all()
+        assert smallest.robust.sum() > largest.robust.sum()
+        fallen = smallest.clean.correct & ~smallest.robust
+        np.testing.assert_array_equal(middle.attack("smaller_eps").broken, fallen)
+        assert cascade != bool(middle.attack("margin").attacked[fallen].any())
+        assert "attacks within smaller eps" in middle.table()
+
+
+def test_several_radii_resume_in_folders_of_their_own(tmp_path: Path) -> None:
+    x, y = held_out(20)
+    first = evaluate_robustness(adversarially_trained(), x, y, [0.05, 0.1], resume_from=tmp_path, verbose=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["eps-0.05", "eps-0.1"]
+    again = evaluate_robustness(adversarially_trained(), x, y, [0.05, 0.1], resume_from=tmp_path, verbose=False)
+    for a, b in zip(first, again, strict=True):
+        same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ("0123456789", TypeError, "class_names is '0123456789'; expected a list of 10 strings"),
+        ([1] * 10, TypeError, "class_names is"),
+        (["a", "b"], ValueError, "class_names has 2 entries; expected 10"),
+    ],
+)
+def test_bad_class_names_are_refused(names: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        report_of(class_names=names)
+
+
+@pytest.mark.parametrize("eps", [[], [0.1, 0.1], [0.1, -1]])
+def test_bad_lists_of_radii_are_refused(eps: Any) -> None:
+    with pytest.raises(ValueError, match="eps is"):
+        report_of(eps=eps)
+
+
+def test_a_postprocessing_defence_is_refused_by_name() -> None:
+    classifier = classifier_of(adversarially_trained().model, (1, 8, 8), postprocessing_defences=ReverseSigmoid())
+    with pytest.raises(ValueError, match=r"postprocessing_defences \['ReverseSigmoid'\]"):
+        report_of(classifier, n=10)
+
+
+def test_randomised_smoothing_is_refused() -> None:
+    classifier = PyTorchRandomizedSmoothing(
+        adversarially_trained().model, torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0), scale=0.5
+    )
+    with pytest.raises(NotImplementedError, match="PyTorchRandomizedSmoothing, which overrides predict"):
+        report_of(classifier, n=10)

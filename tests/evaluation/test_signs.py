@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,11 @@ from tests.evaluation import planted
 from tests.evaluation.planted import EPS, adversarially_trained, around, held_out, plain
 
 
-def report_of(classifier: object, n: int = 150, **settings: object) -> RobustnessReport:
-    return evaluate_robustness(classifier, *held_out(n), **{"eps": EPS, "verbose": False, **settings})  # type: ignore[arg-type]
+def report_of(classifier: Any, n: int = 150, **settings: Any) -> RobustnessReport:
+    report: RobustnessReport = evaluate_robustness(
+        classifier, *held_out(n), **{"eps": EPS, "verbose": False, **settings}
+    )
+    return report
 
 
 def raised(report: RobustnessReport) -> set[str]:
