@@ -20,7 +20,8 @@ setup(
         "ART": "https://github.com/Trusted-AI/adversarial-robustness-toolbox",
     },
     packages=find_packages(include=["art_gair", "art_gair.*"]),
-    package_data={"art_gair": ["py.typed"]},
+    package_data={"art_gair": ["py.typed", "report/template.html"]},
+    entry_points={"console_scripts": ["art_gair = art_gair.cli:main"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
@@ -29,6 +30,7 @@ setup(
         "scikit-learn>=1.3",
         "scipy>=1.10",  # exact tests and intervals of the robustness report; ART needs it as well
         "tqdm>=4.60",
+        "Jinja2>=3.1",  # the page of the report; torch needs it as well
         "packaging>=21",  # ART 1.20 imports it without asking for it
     ],
     extras_require={

@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"plots", *SHARED},
     "plots": {"report", "engine", *SHARED},
     "evaluation": {"attacks", "engine", "report", *SHARED},
-    "cli": {"evaluation", "report", "plots", *SHARED},
+    "loading": SHARED,
+    "cli": {"loading", "evaluation", "report", "plots", *SHARED},
     "__main__": {"cli"},
     "__init__": {"trainer", "recipes", "evaluation", "report", *PARTS},
 }

@@ -272,8 +272,8 @@ def _require_predict(classifier: Any, threat: Threat, passes: CleanPasses, x: Te
     if predicted.shape == expected.shape and torch.allclose(predicted, expected, rtol=1e-2, atol=1e-3):
         return
     raise ValueError(
-        "classifier.predict does not return the logits of the classifier's model. What is attacked are those logits, so "
-        "the report would be about another classifier."
+        "classifier.predict does not return the logits of the classifier's model. What is attacked are those logits, "
+        "so the report would be about another classifier."
     )
 
 
