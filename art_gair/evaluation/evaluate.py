@@ -103,9 +103,9 @@ def evaluate_robustness(
     left as it was; verdicts come from the model itself, never from a faster copy of it. What is attacked is float32(x),
     as the model sees it; every example is projected into its ball in double precision before it is judged.
 
-    Memory: x is shared, memory maps too, and never copied as a whole. Beside it stand a few copies of CHUNK values
-    (`art_gair.evaluation.runner`, 16 MiB in float32) or of one batch, if that is more, the model's passes, and some 50
-    bytes a sample and attack.
+    Memory: x is shared, memory maps too, and never copied as a whole. Beside it stand some twenty copies of a chunk
+    (4 MiB of float32, `CHUNK` in `art_gair.evaluation.runner`, or one batch if that is more), the model's passes, and
+    some 50 bytes a sample and attack.
 
     :param classifier: any ART PyTorchClassifier with clip_values and PyTorch preprocessing, trained by whatever.
     :param x: samples (n, *input_shape) inside clip_values.

@@ -16,7 +16,7 @@ from art_gair.engine.classifier import TensorClassifier
 
 PACKAGES = ("art_gair", "adversarial-robustness-toolbox", "torch", "numpy", "scipy", "pyautoattack")
 
-CHUNK = 1 << 22
+CHUNK = 1 << 20
 """Values that are hashed at once."""
 
 

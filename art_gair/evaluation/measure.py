@@ -73,7 +73,7 @@ def run_measurements(threat: Threat, x: Tensor, passes: CleanPasses, subset: Ten
         useless=find_useless_gradients(threat, x, labels, correct),
         differing=passes.differing,
         noise=passes.noise,
-        curve=run_curve(threat, x[subset], labels[subset], correct[subset.numpy()]),
+        curve=run_curve(threat, x, labels, correct, subset),
         chance=max(1.0 / threat.classifier.nb_classes, float(labels.bincount().max()) / len(labels)),
     )
 
@@ -91,20 +91,23 @@ def find_useless_gradients(threat: Threat, x: Tensor, labels: Tensor, correct: N
     return useless.numpy()
 
 
-def run_curve(threat: Threat, x: Tensor, labels: Tensor, correct: NDArray[np.bool_]) -> list[tuple[float, int, int]]:
+def run_curve(
+    threat: Threat, x: Tensor, labels: Tensor, correct: NDArray[np.bool_], subset: Tensor
+) -> list[tuple[float, int, int]]:
     """Count samples that PGD-20 leaves right at rising eps, each radius attacked afresh; the last reaches every input.
 
     :param correct: bool (n,), right on the clean sample, which is the point at eps 0.
+    :param subset: rows to attack, int64.
     """
-    right = np.flatnonzero(correct)
-    points = [(0.0, len(right), len(x))]
+    right = subset[torch.from_numpy(correct)[subset]]
+    points = [(0.0, len(right), len(subset))]
     radii = [m * threat.eps for m in CURVE if m * threat.eps < full_radius(threat, x)]
-    for eps in (*radii, full_radius(threat, x)):
-        if len(right) == 0:
-            break
-        wider = threat.of_radius(eps)
-        x_adv, _ = wider.pgd(x[right], labels[right], loss="ce", max_iter=20, step=0.25)
-        points.append((eps, int((wider.logits(x_adv).argmax(dim=1) == labels[right]).sum()), len(x)))
+    for eps in (*radii, full_radius(threat, x)) if len(right) else ():
+        wider, left = threat.of_radius(eps), 0
+        for rows in right.split(threat.batch_size):
+            x_adv, _ = wider.pgd(x[rows], labels[rows], loss="ce", max_iter=20, step=0.25)
+            left += int((wider.logits(x_adv).argmax(dim=1) == labels[rows]).sum())
+        points.append((eps, left, len(subset)))
     return points
 
 

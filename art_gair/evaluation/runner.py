@@ -17,8 +17,8 @@ from art_gair.evaluation.threat import Threat
 from art_gair.logits import probability_margins
 from art_gair.report.results import NOT_ATTACKED, AttackResult
 
-CHUNK = 1 << 22
-"""Values of x that are attacked together, 16 MiB in float32, or one batch if that is more."""
+CHUNK = 1 << 20
+"""Values of x that are attacked together, 4 MiB in float32, or one batch if that is more."""
 
 
 class Runner:

@@ -67,4 +67,7 @@ def _decode(kind: Any, content: Any) -> Any:
 def _decode_array(dtype: np.dtype[Any], content: Any) -> np.ndarray[Any, np.dtype[Any]]:
     if dtype == np.uint8:
         return np.frombuffer(base64.b64decode(content["base64"]), dtype=np.uint8).reshape(content["shape"])
-    return np.array([np.nan if number is None else number for number in content], dtype=dtype)
+    numbers = [np.nan if number is None else number for number in content]
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise TypeError(f"an array of {dtype} holds something that is no number")
+    return np.array(numbers, dtype=dtype)

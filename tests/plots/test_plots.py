@@ -128,6 +128,38 @@ def test_margins_classes_and_confusion(report: Any) -> None:
     np.testing.assert_allclose(image.sum(axis=1), 1.0)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_examples_by_kappa(channels: int) -> None:
+    x = np.random.default_rng(0).random((4, channels, 8, 8))
+    figure = plots.examples_by_kappa(x, 1 - x, [1, 2, 3, 4], [1, 0, 3, 0], [0, 3, 5, 10])
+    assert [axis.get_title() for axis in figure.axes] == [
+        *("1, kappa 0", "2, kappa 3", "3, kappa 5", "4, kappa 10"),
+        *("seen as 1", "seen as 0", "seen as 3", "seen as 0"),
+    ]
+    np.testing.assert_allclose(
+        np.squeeze(figure.axes[4].images[0].get_array()), np.squeeze(1 - np.moveaxis(x[0], 0, 2))
+    )
+    with pytest.raises(ValueError, match="kappa has 3 values for 4 images"):
+        plots.examples_by_kappa(x, x, [0] * 4, [0] * 4, [0] * 3)
+    with pytest.raises(ValueError, match="x and x_adv have shapes"):
+        plots.examples_by_kappa(x[0], x[0], [0], [0], [0])
+
+
+def test_comparison_bars(report: Any) -> None:
+    axis = plots.comparison_bars([report, report], ["one", "two"]).axes[0]
+    heights = [bar.get_height() for bar in axis.patches]
+    clean, worst = report.clean_accuracy, report.worst_case
+    expected = [clean, *(report.accuracy(a.name) for a in report.attacks), worst]
+    assert heights == pytest.approx([share for share in expected for _ in range(2)])
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["one", "two"]
+    with pytest.raises(ValueError, match="names has 1 entries for 2 reports"):
+        plots.comparison_bars([report, report], ["one"])
+
+
+def test_the_burn_in_ends_at_a_line(history: Any) -> None:
+    assert list(plots.kappa_heatmap(history).axes[0].get_lines()[0].get_xdata()) == [0.5, 0.5]
+
+
 def test_adversarial_examples(report: Any) -> None:
     figure = plots.adversarial_examples(report)
     assert len(figure.axes) == 3 * len(report.examples.labels)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from art_gair.evaluation import RobustnessReport, compare, evaluate_robustness
+from art_gair.evaluation import Flag, RobustnessReport, compare, evaluate_robustness, judge
 from art_gair.report.statistics import interval, paired_p
 from tests.evaluation import planted
 from tests.evaluation.planted import EPS, adversarially_trained, around, held_out, plain
@@ -76,6 +76,48 @@ def test_json_comes_back_as_it_was(flagged: RobustnessReport, tmp_path: Path) ->
     assert again.examples is not None
     assert flagged.examples is not None
     np.testing.assert_array_equal(again.examples.adversarial, flagged.examples.adversarial)
+
+
+def test_a_saved_report_is_judged_again_as_before(flagged: RobustnessReport, tmp_path: Path) -> None:
+    flagged.to_json(tmp_path / "a.json")
+    flags, notes = judge(RobustnessReport.from_json(tmp_path / "a.json"))
+    assert flags == flagged.flags != []
+    assert notes == flagged.notes
+
+
+def test_some_rows_are_judged_by_themselves(flagged: RobustnessReport) -> None:
+    everything = flagged.subset(np.arange(flagged.n))
+    assert judge(everything) == (flagged.flags, flagged.notes)
+    few = flagged.subset(np.array([0, 0, 3, 7]))
+    assert few.n == 4
+    assert few.attack("scaled").tries["x 10"].tolist() == flagged.attack("scaled").tries["x 10"][[0, 0, 3, 7]].tolist()
+    assert "logit scaling" not in [flag.name for flag in judge(few)[0]]
+
+
+def test_class_names_stand_in_the_place_of_numbers(report: RobustnessReport, tmp_path: Path) -> None:
+    named = replace(report, class_names=[f"digit {i}" for i in range(10)])
+    assert f"worst class digit {report.worst_class.value}" in named.table()
+    named.save(tmp_path)
+    assert "| digit 3 |" in (tmp_path / "report.md").read_text()
+    assert "<td>digit 3</td>" in (tmp_path / "report.html").read_text()
+
+
+def test_notes_are_shown_and_are_no_flags(report: RobustnessReport, tmp_path: Path) -> None:
+    noted = replace(report, notes=[Flag("margin loss", "the margin loss is the stronger attack here", "a rule", 0.001)])
+    assert "  note: the margin loss is the stronger attack here" in noted.table()
+    noted.save(tmp_path)
+    for file in ("report.md", "report.html"):
+        text = (tmp_path / file).read_text()
+        assert "Notes" in text
+        assert "stronger attack here" in text
+        assert "No sign of gradient masking" in text
+
+
+@pytest.mark.parametrize("content", ["", '{"schema": 2', '{"schema": 2}', '{"schema": 2, "labels": "x"}'])
+def test_what_is_torn_or_no_report_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.json").write_text(content)
+    with pytest.raises(ValueError, match=r"odd.json is no"):
+        RobustnessReport.from_json(tmp_path / "odd.json")
 
 
 @pytest.mark.parametrize("content", ['{"schema": 0}', "[]", "{}"])

@@ -1,0 +1,107 @@
+"""Results are reused only for what they were measured on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_gair.evaluation import RobustnessReport, evaluate_robustness
+from tests.evaluation.planted import EPS, adversarially_trained, held_out
+from tests.models import classifier_of
+
+
+class Scaled(nn.Module):
+    """A model with an attribute that changes what it computes."""
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.model, self.temperature = adversarially_trained().model, temperature
+        self.register_buffer("shift", torch.zeros(10), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.model(x) * self.temperature + self.shift
+        return out
+
+
+class Squared(Scaled):
+    """The same state, another forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.model(x**2) * self.temperature
+        return out
+
+
+def make(model: nn.Module | None = None, **settings: Any) -> Any:
+    return classifier_of(Scaled() if model is None else model, (1, 8, 8), optimizer=None, **settings)
+
+
+def evaluate(classifier: Any, folder: Path, n: int = 12, **settings: Any) -> RobustnessReport:
+    x, y = held_out(n)
+    report: RobustnessReport = evaluate_robustness(
+        classifier, x, y, **{"eps": EPS, "verbose": False, "resume_from": folder, **settings}
+    )
+    return report
+
+
+def shifted() -> nn.Module:
+    model = Scaled()
+    with torch.no_grad():
+        model.get_buffer("shift").add_(0.1)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (lambda: make(preprocessing=(0.1, 1.0)), "preprocessing"),
+        (lambda: make(clip_values=(0.0, 1.5)), "clip_values"),
+        (lambda: make(Scaled(temperature=2.0)), "model's attributes"),
+        (lambda: make(Squared()), "model's architecture, model's source"),
+        (lambda: make(shifted()), "model's values"),
+        (lambda: make(adversarially_trained().model), "model's architecture, model's attributes, model's source"),
+    ],
+    ids=["preprocessing", "clip_values", "temperature", "forward", "buffer", "names"],
+)
+def test_results_of_another_classifier_are_refused(tmp_path: Path, change: Callable[[], Any], difference: str) -> None:
+    evaluate(make(), tmp_path)
+    evaluate(make(), tmp_path)
+    with pytest.raises(ValueError, match=f"another evaluation: {difference}.* differ"):
+        evaluate(change(), tmp_path)
+
+
+def test_results_on_other_data_or_with_other_attacks_are_refused(tmp_path: Path) -> None:
+    classifier = make()
+    evaluate(classifier, tmp_path)
+    with pytest.raises(ValueError, match="another evaluation: x, y differ"):
+        evaluate(classifier, tmp_path, n=13)
+    from art.attacks.evasion import FastGradientMethod
+
+    with pytest.raises(ValueError, match="another evaluation: attacks differ"):
+        evaluate(classifier, tmp_path, attacks=[FastGradientMethod(classifier, eps=EPS)])
+
+
+@pytest.mark.parametrize("damage", ["torn", "changed", "empty"])
+def test_a_damaged_result_is_measured_again(tmp_path: Path, damage: str) -> None:
+    first = evaluate(make(), tmp_path)
+    path = tmp_path / "margin.json"
+    text = path.read_text()
+    content = json.loads(text)
+    content["result"]["broken"] = [0] * 12
+    path.write_text({"torn": text[: len(text) // 2], "changed": json.dumps(content), "empty": ""}[damage])
+    with pytest.warns(UserWarning, match=r"margin.json is damaged .*; the attack is run again"):
+        again = evaluate(make(), tmp_path)
+    np.testing.assert_array_equal(first.attack("margin").broken, again.attack("margin").broken)
+
+
+def test_a_torn_fingerprint_is_refused(tmp_path: Path) -> None:
+    evaluate(make(), tmp_path)
+    (tmp_path / "evaluation.json").write_text('{"eps"')
+    with pytest.raises(ValueError, match=r"resume_from.* holds a torn evaluation.json"):
+        evaluate(make(), tmp_path)
