@@ -111,6 +111,21 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
 
+def summary_rows(reports: dict[tuple[str, str, int], RobustnessReport]) -> list[list[str]]:
+    """One row a data set and method: accuracies, mean and standard deviation over the seeds, and flagged models."""
+    rows = [["data", "method", "models", "clean, %", "PGD-20, %", "worst case, %", "flagged"]]
+    for data in DATA_SETS:
+        for method in METHODS:
+            group = [r for (d, m, _), r in reports.items() if (d, m) == (data, method)]
+            if not group:
+                continue
+            columns = [(r.clean_accuracy, r.accuracy("pgd_20") or 0.0, r.worst_case) for r in group]
+            means = [f"{100 * np.mean(c):.1f} ± {100 * np.std(c):.1f}" for c in zip(*columns, strict=True)]
+            alarms = sum(bool(judge(report)[0]) for report in group)
+            rows.append([DATA_SETS[data].title, method, str(len(group)), *means, str(alarms)])
+    return rows
+
+
 def model_rows(reports: dict[tuple[str, str, int], RobustnessReport]) -> list[list[str]]:
     """One row a model: accuracies and effects on all samples, and its flags and notes."""
     names = list(effects(next(iter(reports.values()))))
@@ -173,8 +188,11 @@ def main(argv: list[str] | None = None) -> None:
     text = [
         "# False alarms and power of the report's flags",
         f"{alarms} of {len(honest)} honest models (AT, TRADES) are flagged on {args.samples} test images. "
-        f"Preset quick; {args.draws} draws of rows for each model and number of samples.",
+        f"Preset quick, {torch.get_num_threads()} thread(s), torch {torch.__version__}; {args.draws} draws of rows for "
+        "each model and number of samples.",
         "\n".join(describe(DATA_SETS[data], EPOCHS[data]) for data in folders),
+        "## Methods",
+        table(summary_rows(reports)),
         "## Draws with a flag",
         table(size_rows(reports, sizes, args.draws)),
         "## Models",
