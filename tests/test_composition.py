@@ -235,7 +235,7 @@ def test_a_foreign_attack_leaves_flags_alone_and_numpys_generator_to_training() 
 
     view = TensorClassifier(classifier)
     classifier.model.train()
-    ArtAttack(attack).on_batches(view)(*(torch.from_numpy(a) for a in digits(4)))
+    ArtAttack(attack).on_batches(view, 0)(*(torch.from_numpy(a) for a in digits(4)))
     assert all(m.training for m in classifier.model.modules())
 
 

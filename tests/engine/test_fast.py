@@ -103,12 +103,12 @@ def test_views_of_feature_maps_are_updated_in_the_contiguous_format() -> None:
     [
         (
             "control flow",
-            r"path off for ControlFlow: it cannot be traced: .* Your model runs unchanged in float32 and channels_last\.",
+            r"off for ControlFlow: it cannot be traced: .* Your model runs unchanged in float32 and channels_last\.",
         ),
         (
             "views",
-            r"path off for Views: in float32 and channels_last it fails: Runtime.* Attacks run a folded copy in float32 "
-            r"and contiguous_format\.",
+            r"off for Views: in float32 and channels_last it fails: Runtime.* Attacks run a folded copy in float32 and "
+            r"contiguous_format\.",
         ),
         ("noise", r"path off for Noise: .*draws random numbers that a trace would freeze\. Your model runs unchanged"),
         ("hook", r"it has hooks, which must see each of its runs\. Your model runs unchanged\."),

@@ -204,6 +204,73 @@ class AskedWhileTraced(nn.Module):
         return out
 
 
+class BufferNorm(nn.Module):
+    """A norm that reads its running mean in a layout of its own, as EvoNorm does."""
+
+    running_mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Sequential(*_head(4))
+        self.register_buffer("running_mean", torch.linspace(-1.0, 1.0, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.running_mean.shape[0] != 4:
+            raise ValueError("four channels expected")
+        out: Tensor = self.head(x - self.running_mean[None, :, None, None])
+        return out
+
+
+class Prototypes(nn.Module):
+    """Cosines to prototypes, which are a buffer or a plain attribute."""
+
+    def __init__(self, registered: bool) -> None:
+        super().__init__()
+        self.features = nn.Linear(192, 7)
+        prototypes = torch.randn(CLASSES, 7)
+        if registered:
+            self.register_buffer("prototypes", prototypes)
+        else:
+            self.prototypes = prototypes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 10 * F.normalize(self.features(x.flatten(1)), dim=1) @ F.normalize(self.prototypes, dim=1).t()
+
+
+class ListedOffsets(nn.Module):
+    """Reads a tensor in a list, computing with it or not: no trace sees where it comes from."""
+
+    def __init__(self, computes: bool) -> None:
+        super().__init__()
+        self.head, self.offsets, self.computes = nn.Linear(192, CLASSES), [torch.rand(CLASSES)], computes
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset = 2 * self.offsets[0] if self.computes else self.offsets[0]
+        out: Tensor = self.head(x.flatten(1)) + offset
+        return out
+
+
+class LazyCache(nn.Module):
+    """Fills a buffer at its first forward, and another at every one, in the shape of the batch."""
+
+    mask: Tensor | None
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *_head(4))
+        self.register_buffer("mask", None)
+        self.register_buffer("last", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mask is None:
+            self.mask = torch.ones(x.shape[2:])
+        self.last = x.detach().mean(dim=(1, 2, 3))
+        out: Tensor = self.body(x * self.mask)
+        return out
+
+
 def grouped() -> nn.Module:
     """Grouped and depthwise convolutions with Dropout and a BatchNorm without scale."""
     return nn.Sequential(
@@ -255,6 +322,12 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "batch statistics": (batch_statistics, 0),
     "parametrized": (parametrized, 0),
     "hook": (with_a_hook, None),
+    "norm on a buffer": (BufferNorm, 0),
+    "prototypes": (lambda: Prototypes(True), 0),
+    "plain prototypes": (lambda: Prototypes(False), 0),
+    "listed tensor": (lambda: ListedOffsets(False), None),
+    "listed constant": (lambda: ListedOffsets(True), None),
+    "lazy cache": (LazyCache, None),
 }
 """A network, and how many BatchNorms are folded; None where the model is run as it stands."""
 
