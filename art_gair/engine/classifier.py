@@ -21,6 +21,19 @@ Model = Callable[[Tensor], Tensor]
 """Maps a batch of inputs to logits, (n, nb_classes)."""
 
 
+PREDICTION = ("predict", "_apply_preprocessing", "_apply_postprocessing")
+"""The methods by which a PyTorchClassifier predicts."""
+
+
+def find_overrides(classifier: PyTorchClassifier) -> list[str]:
+    """Return which of them are not PyTorchClassifier's, be it by a subclass or on the object itself."""
+    return [
+        name
+        for name in PREDICTION
+        if name in vars(classifier) or getattr(type(classifier), name) is not getattr(PyTorchClassifier, name)
+    ]
+
+
 class TensorClassifier:
     """A PyTorchClassifier as tensors see it: inputs in the classifier's own units go in, logits come out.
 
@@ -30,7 +43,8 @@ class TensorClassifier:
         a class, shape (n, nb_classes).
     :param used_by: the public class that errors speak of.
     :raises EstimatorError: for anything but a PyTorchClassifier.
-    :raises NotImplementedError: for numpy preprocessing, through which no gradient flows on tensors, and for apex.
+    :raises NotImplementedError: for numpy preprocessing, through which no gradient flows on tensors, for apex, and for
+        a classifier that predicts otherwise than PyTorchClassifier does.
     """
 
     def __init__(self, classifier: Any, used_by: type | None = None) -> None:
@@ -44,12 +58,23 @@ class TensorClassifier:
             )
         if classifier.use_amp:
             raise NotImplementedError("classifier uses use_amp=True, which needs apex; build it with use_amp=False.")
+        overridden = find_overrides(classifier)
+        if overridden:
+            raise NotImplementedError(
+                f"classifier is a {type(classifier).__name__}, which overrides {', '.join(overridden)}: it does not "
+                "predict by one run of its model, which is what is attacked, trained and evaluated here. Attack or "
+                "train a PyTorchClassifier around the same model; evaluate predict itself by ART's black-box attacks."
+            )
         self.module: nn.Module = classifier.model
         self.device: torch.device = classifier.device
         self.nb_classes = int(classifier.nb_classes)
         self.input_shape: tuple[int | None, ...] = tuple(classifier.input_shape)
         self.box = Box.of(classifier.clip_values, self.input_shape, self.device)
         self._host_box = Box.of(classifier.clip_values, self.input_shape, torch.device("cpu"))
+        self.postprocessing = [
+            type(d).__name__ for d in classifier.postprocessing_defences or [] if getattr(d, "apply_predict", True)
+        ]
+        """Names of the defences that `classifier.predict` applies to the model's output; `logits` applies none."""
         self.update_form = PLAIN
         self._predict_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
         self._fit_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
@@ -131,13 +156,22 @@ class TensorClassifier:
     def inputs(self, x: Any, name: str = "x") -> Tensor:
         """Check samples and return them as they came, as a tensor: (n, *input_shape), real, finite, in clip_values.
 
+        The tensor shares memory with x, see `as_tensor`; a value may pass clip_values by rounding. `batch` makes of
+        some of its rows what attacks and models take.
+
         :raises TypeError: if x is no real array.
-        :raises ValueError: if x is empty, of the wrong shape, non-finite, or outside clip_values.
+        :raises ValueError: if x is empty, of the wrong shape, non-finite, or outside clip_values by more than rounding.
         """
         inputs = as_tensor(x, name)
         box = self._host_box if inputs.device.type == "cpu" else self.box  # what lies on the host is checked there
         check_inputs(inputs, name, self.input_shape, box)
         return inputs
+
+    def batch(self, x: Tensor) -> Tensor:
+        """Return checked samples as a batch: float32 on the device, inside clip_values, in memory of its own."""
+        on_gpu = self.device.type == "cuda"
+        x = x.to(self.device, torch.float32, non_blocking=on_gpu, copy=self.box is None)
+        return x if self.box is None else self.box.clip(x)
 
     def labels(self, y: Any, n: int, name: str = "y", *, unlabelled: bool = False) -> Tensor:
         """Check labels and return them as indices, int64 (n,): from indices (n,) or (n, 1), or one-hot (n, nb_classes).

@@ -72,7 +72,7 @@ class FastClassifier(TensorClassifier):
         if probe is not None and self.users == 0:
             self.record.trusted = False
             with self.attacked(probe):
-                self.record.probe = None
+                self.record.probe, self.record.unchecked = None, 0
 
     @contextmanager
     def attacked(self, x: Tensor) -> Iterator[Model]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from art_gair.checks import require_fit
 
-CHECKED_AT_ONCE = 4096
-"""Samples whose values are looked at together, so that a check needs little memory beside the data."""
+CHECKED_AT_ONCE = 1 << 20
+"""Values that are looked at together, so that a check needs little memory beside the data."""
+
+ROUNDING = 4
+"""Units in the last place of float32 by which a value may pass a bound: what resizing or scaling an image leaves."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +42,52 @@ class Box:
         return torch.clamp(x, self.lower, self.upper)
 
     def require_inside(self, x: Tensor, name: str) -> None:
-        """Raise ValueError where a value of x, on the same device, lies outside; waits for the device."""
+        """Raise ValueError where a value of x, on the same device, lies outside by more than rounding.
+
+        It may pass a bound by ROUNDING units in the last place of the largest of its size, the bound's and the box's;
+        `clip` then moves it to the bound. Waits for the device.
+        """
         excess = torch.maximum(x - self.upper, self.lower - x)
-        if (excess > 0).any():
-            i = int(excess.argmax())
-            value, lower, upper = (t.expand_as(x).flatten()[i].item() for t in (x, self.lower, self.upper))
+        outside = excess > 0
+        if not outside.any():
+            return
+        excess = excess[outside]
+        value, lower, upper = (t.expand_as(x)[outside] for t in (x, self.lower, self.upper))
+        bound, span = torch.where(value > upper, upper, lower), upper - lower
+        size = torch.maximum(value.abs(), bound.abs()).maximum(torch.where(torch.isfinite(span), span, 0.0))
+        too_far = excess - ROUNDING * _ulp(size)
+        if (too_far > 0).any():
+            i = int(too_far.argmax())
+            at, low, high, past = (t[i].item() for t in (value, lower, upper, excess))
             raise ValueError(
-                f"{name} has the value {value!r}, outside the classifier's clip_values {lower!r} to {upper!r} there; "
-                f"rescale {name}, or correct clip_values."
+                f"{name} has the value {at!r}, outside the classifier's clip_values {low!r} to {high!r} there by "
+                f"{past:.3g}, which is more than rounding; rescale {name}, or correct clip_values."
             )
 
 
+def _ulp(size: Tensor) -> Tensor:
+    """Unit in the last place of float32 numbers of this size."""
+    return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent - 24)
+
+
 def check_inputs(inputs: Tensor, name: str, input_shape: tuple[int | None, ...], box: Box | None) -> None:
-    """Check samples: (n, *input_shape), finite, inside the box.
+    """Check samples: (n, *input_shape), finite, inside the box but for rounding.
 
     :param box: on the device of the samples; None for an unbounded input space.
     :raises ValueError: if they are empty, of the wrong shape, non-finite, or outside the box.
     """
-    came, expected = tuple(inputs.shape), input_shape
-    if len(came) != len(expected) + 1 or any(e not in (None, s) for s, e in zip(came[1:], expected, strict=True)):
-        raise ValueError(f"{name} has shape {came}; expected (n, {', '.join(map(str, expected))}).")
+    shape = tuple(inputs.shape)
+    expected = zip(shape[1:], input_shape, strict=False)
+    if len(shape) != len(input_shape) + 1 or any(size not in (None, s) for s, size in expected):
+        raise ValueError(f"{name} has shape {shape}; expected (n, {', '.join(map(str, input_shape))}).")
     if len(inputs) == 0:
         raise ValueError(f"{name} is empty; expected at least one sample.")
-    for part in inputs.split(CHECKED_AT_ONCE):
-        seen = part.to(torch.float32)  # as the model will see it: a float64 a rounding error past the edge is on it
-        if not torch.isfinite(torch.stack(torch.aminmax(seen))).all():
+    for part in inputs.split(max(1, CHECKED_AT_ONCE // max(1, inputs[0].numel()))):
+        values = part.to(torch.float32)  # as the model sees it: a float64 a rounding error past the edge is on it
+        if not torch.isfinite(torch.stack(torch.aminmax(values))).all():
             raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
         if box is not None:
-            box.require_inside(seen, name)
+            box.require_inside(values, name)
 
 
 def check_labels(y: Any, n: int, name: str, nb_classes: int, *, unlabelled: bool = False) -> Tensor:
@@ -98,24 +120,33 @@ def check_labels(y: Any, n: int, name: str, nb_classes: int, *, unlabelled: bool
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
-    """Return a tensor that shares memory with value where torch can hold its dtype, strides and byte order.
+    """Return a tensor that shares memory with value; nothing in this package writes into it.
+
+    Read-only memory maps and their transposed or strided views are shared too. A copy is made only where torch cannot
+    hold an array as it is: negative strides, foreign byte order, and uint16, uint32, uint64 and longdouble, which
+    become int32, int64, int64 and float64.
 
     :raises TypeError: if value is no array of real numbers.
     """
     if isinstance(value, Tensor):
         if value.is_complex():
             raise TypeError(f"{name} has dtype {value.dtype}; expected real numbers.")
-        return value.detach().to(torch.uint8) if value.dtype == torch.bool else value.detach()
+        return value.detach().view(torch.uint8) if value.dtype == torch.bool else value.detach()
     array: NDArray[Any] = np.asarray(value)
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind not in "biuf":
+    if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {array.dtype}; expected an array of real numbers.")
-    dtype = array.dtype.newbyteorder("=")
-    if kind == "b":
-        dtype = np.dtype(np.uint8)
-    elif kind == "u" and size > 1:
-        dtype = np.dtype(np.int64)
-    elif kind == "f" and size > 8:
-        dtype = np.dtype(np.float64)
-    array = np.ascontiguousarray(array, dtype=dtype)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    array = array.view(np.uint8) if array.dtype.kind == "b" else array.astype(_torch_dtype(array.dtype), copy=False)
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        array = array.copy()
+    with warnings.catch_warnings():  # torch warns of arrays that are not to be written into
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
+
+
+def _torch_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the nearest type that every version of torch computes with, in the byte order of this machine."""
+    if dtype.kind == "u" and dtype.itemsize > 1:
+        return np.dtype(np.int32 if dtype.itemsize == 2 else np.int64)
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return np.dtype(np.float64)
+    return dtype.newbyteorder("=")

@@ -26,7 +26,7 @@ def trace(shadow: nn.Module, device: torch.device) -> fx.GraphModule:
     """
     _register_plain_tensors(shadow)
     attributes = Attributes(shadow)
-    drawn, read = states(device), attributes.read()
+    drawn, read, buffers = states(device), attributes.read(), dict(shadow.named_buffers())
     with _Untouched([*shadow.parameters(), *shadow.buffers(), *plain_tensors(shadow)]) as untouched:
         graph = _Tracer().trace(shadow, concrete_args=_defaults(shadow))
     if states(device) != drawn:
@@ -35,8 +35,9 @@ def trace(shadow: nn.Module, device: torch.device) -> fx.GraphModule:
     for name, constant in constants.items():
         untouched.check(constant)
         delattr(shadow, name)
-    if attributes.read() != read:
-        raise ValueError("its forward writes attributes that a trace would freeze")
+    now = dict(shadow.named_buffers())
+    if attributes.read() != read or now.keys() != buffers.keys() or any(now[n] is not b for n, b in buffers.items()):
+        raise ValueError("its forward writes attributes or buffers that a trace would freeze")
     for name, constant in constants.items():
         setattr(shadow, name, constant)
     return fx.GraphModule(shadow, graph)
