@@ -1,5 +1,6 @@
 """Geometry-aware instance-reweighted adversarial training (GAIRAT) for the Adversarial Robustness Toolbox."""
 
+from art_gair import recipes
 from art_gair.attacks.friendly_pgd import FriendlyPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
@@ -26,4 +27,5 @@ __all__ = [
     "TanhWeighting",
     "UniformWeighting",
     "evaluate_robustness",
+    "recipes",
 ]

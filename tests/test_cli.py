@@ -123,8 +123,8 @@ def test_checkpoints_that_people_have_are_loaded(
 def test_a_model_whose_own_part_is_called_module_keeps_its_names(folder: Path) -> None:
     model = nn.Module()
     model.module = nn.Linear(2, 2)
-    torch.save(model.state_dict(), "own.pt")
-    load_checkpoint(model, Path("own.pt"))
+    torch.save(model.state_dict(), "plain.pt")
+    load_checkpoint(model, Path("plain.pt"))
 
 
 @pytest.mark.parametrize(

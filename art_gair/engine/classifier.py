@@ -132,9 +132,9 @@ class TensorClassifier:
 
     def _one_a_class(self, out: Any, n: int) -> Tensor:
         if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] != self.nb_classes:
-            came = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+            received = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise ValueError(
-                f"the classifier's model returned {came}; expected one logit a class, ({n}, {self.nb_classes})."
+                f"the classifier's model returned {received}; expected one logit a class, ({n}, {self.nb_classes})."
             )
         return out
 

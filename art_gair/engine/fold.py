@@ -140,8 +140,8 @@ def _pairs(graph_module: fx.GraphModule) -> list[tuple[fx.Node, fx.Node]]:
     weights = Counter(id(p) for module in set(modules.values()) for p in module._parameters.values())
 
     def once(node: fx.Node) -> bool:
-        own = [id(p) for p in calls[node]._parameters.values() if p is not None]
-        return times[id(calls[node])] == 1 and str(node.target) not in read and all(weights[p] == 1 for p in own)
+        parameters = [id(p) for p in calls[node]._parameters.values() if p is not None]
+        return times[id(calls[node])] == 1 and str(node.target) not in read and all(weights[p] == 1 for p in parameters)
 
     def foldable(layer: Any, norm: fx.Node) -> bool:
         return (
