@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -20,16 +19,24 @@ from torch import Tensor
 from art_gair import generators
 from art_gair.attacks.norms import find_norm
 from art_gair.checks import require_int
-from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
 from art_gair.evaluation.attacks import AUTOATTACK_RAND, PGD_20, PRESETS, Attack, adapt_attacks
+from art_gair.evaluation.environment import describe_environment
 from art_gair.evaluation.examples import find_examples
-from art_gair.evaluation.fingerprint import find_versions, hash_tensor, make_fingerprint
-from art_gair.evaluation.measure import CURVE_SAMPLES, CleanPasses, run_clean_passes, run_measurements
+from art_gair.evaluation.fingerprint import hash_tensor, make_fingerprint
+from art_gair.evaluation.gaps import find_incomplete
+from art_gair.evaluation.measure import (
+    CURVE_SAMPLES,
+    REPEATABLE,
+    CleanPasses,
+    require_predict,
+    run_clean_passes,
+    run_measurements,
+)
 from art_gair.evaluation.progress import Progress, estimate_seconds
 from art_gair.evaluation.request import Request, check_class_names, check_data, check_flag, check_preset, check_radii
 from art_gair.evaluation.runner import Runner
-from art_gair.evaluation.signs import REPEATABLE, find_incomplete, judge, significance
+from art_gair.evaluation.signs import judge, significance
 from art_gair.evaluation.store import Store
 from art_gair.evaluation.threat import Threat
 from art_gair.evaluation.warn import warn_of_attack, warn_of_model
@@ -37,9 +44,6 @@ from art_gair.report.data import RobustnessReport
 from art_gair.report.results import NOT_ATTACKED, SMALLER_EPS, AttackResult
 
 logger = logging.getLogger(__name__)
-
-COMPARED = 4
-"""Samples on which `classifier.predict` is held against the logits that are attacked."""
 
 
 @overload
@@ -167,7 +171,7 @@ def _evaluate_radii(
         generators.seed(tensor_classifier.device, request.seed)
         plain = Threat(tensor_classifier, request.norm, request.radii[0], request.batch_size)
         passes = run_clean_passes(plain, x, labels)
-        _require_predict(classifier, plain, passes, x)
+        require_predict(classifier, plain, passes, x)
         warnings = warn_of_model(passes.first, passes.correct)
         reports: dict[float, RobustnessReport] = {}
         fallen: NDArray[np.bool_] = np.zeros(len(x), dtype=np.bool_)
@@ -180,7 +184,7 @@ def _evaluate_radii(
                 store = Store(folder, fingerprint)
             generators.seed(tensor_classifier.device, request.seed)
             report = _evaluate(request, replace(plain, eps=eps), x, passes, fallen.copy(), settings, store, warnings)
-            environment = _describe_environment(tensor_classifier, time.perf_counter() - began)
+            environment = describe_environment(tensor_classifier, time.perf_counter() - began)
             data_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()
             reports[eps] = replace(report, environment=environment, class_names=class_names, data_hash=data_hash)
             fallen = passes.correct & ~reports[eps].robust
@@ -254,37 +258,3 @@ def _list_results(runner: Runner, fallen: NDArray[np.bool_]) -> list[AttackResul
         *(np.full(len(fallen), NOT_ATTACKED, dtype=np.int64), np.full(len(fallen), np.nan), None),
     )
     return [*results, smaller]
-
-
-def _require_predict(classifier: Any, threat: Threat, passes: CleanPasses, x: Tensor) -> None:
-    """Hold `classifier.predict` against the logits that are attacked; a randomised model differs from itself."""
-    if threat.classifier.postprocessing:
-        raise ValueError(
-            f"classifier has postprocessing_defences {threat.classifier.postprocessing}, which change what predict "
-            "returns. What is attacked are the logits of its model; evaluate a classifier without them."
-        )
-    if passes.noise > REPEATABLE:
-        return
-    samples = threat.classifier.batch(x[:COMPARED]).cpu().numpy()
-    with threat.classifier.evaluating():  # predict leaves the model in eval mode
-        predicted = torch.from_numpy(np.asarray(classifier.predict(samples), dtype=np.float32))
-    expected = passes.first[:COMPARED]
-    if predicted.shape == expected.shape and torch.allclose(predicted, expected, rtol=1e-2, atol=1e-3):
-        return
-    raise ValueError(
-        "classifier.predict does not return the logits of the classifier's model. What is attacked are those logits, "
-        "so the report would be about another classifier."
-    )
-
-
-def _describe_environment(tensor_classifier: TensorClassifier, seconds: float) -> dict[str, Any]:
-    on_gpu = tensor_classifier.device.type == "cuda"
-    device = torch.cuda.get_device_name(tensor_classifier.device) if on_gpu else platform.processor() or "CPU"
-    parameters = sum(p.numel() for p in tensor_classifier.module.parameters())
-    return {
-        "packages": find_versions(),
-        "python": platform.python_version(),
-        "device": device if on_gpu else f"{device}, {torch.get_num_threads()} threads",
-        "model": f"{type(tensor_classifier.module).__name__}, {parameters} parameters",
-        "seconds": seconds,
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,12 @@ CURVE = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 """Radii of the curve, as multiples of eps; the last one is then the radius that reaches all inputs."""
 
 CURVE_SAMPLES = 200
+
+REPEATABLE = 1e-4
+"""Largest difference of logits between two equal passes, relative to the largest logit: rounding on a GPU is less."""
+
+COMPARED = 4
+"""Samples on which `classifier.predict` is held against the logits that are attacked."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +122,24 @@ def full_radius(threat: Threat, x: Tensor) -> float:
     """Return the radius of a ball around any input that holds every other."""
     span = (threat.box.upper - threat.box.lower).cpu().expand(x.shape[1:]).double()
     return float(torch.linalg.vector_norm(span.flatten(), ord=float(threat.norm)))
+
+
+def require_predict(classifier: Any, threat: Threat, passes: CleanPasses, x: Tensor) -> None:
+    """Hold `classifier.predict` against the logits that are attacked; a randomised model differs from itself."""
+    if threat.classifier.postprocessing:
+        raise ValueError(
+            f"classifier has postprocessing_defences {threat.classifier.postprocessing}, which change what predict "
+            "returns. What is attacked are the logits of its model; evaluate a classifier without them."
+        )
+    if passes.noise > REPEATABLE:
+        return
+    samples = threat.classifier.batch(x[:COMPARED]).cpu().numpy()
+    with threat.classifier.evaluating():  # predict leaves the model in eval mode
+        predicted = torch.from_numpy(np.asarray(classifier.predict(samples), dtype=np.float32))
+    expected = passes.first[:COMPARED]
+    if predicted.shape == expected.shape and torch.allclose(predicted, expected, rtol=1e-2, atol=1e-3):
+        return
+    raise ValueError(
+        "classifier.predict does not return the logits of the classifier's model. What is attacked are those logits, "
+        "so the report would be about another classifier."
+    )

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from art_gair.evaluation.attacks import AUTOATTACK, MARGIN, PGD_20, PGD_PLUS, SCALED, SQUARE
+from art_gair.evaluation.gaps import find_gaps
+from art_gair.evaluation.measure import REPEATABLE
 from art_gair.report.data import RobustnessReport
 from art_gair.report.results import SMALLER_EPS, Flag
-from art_gair.report.statistics import above_p, paired_p
+from art_gair.report.statistics import above_p
 
 ALPHA = 0.01
 """Chance of any false alarm of the tests of one report, shared out evenly among them (Bonferroni)."""
@@ -38,9 +40,6 @@ and WideResNets, computed from accuracies under PGD-20 and under the other attac
 
 FEW = 0.01
 """Share of samples whose gradient may be of no use."""
-
-REPEATABLE = 1e-4
-"""Largest difference of logits between two equal passes, relative to the largest logit: rounding on a GPU is less."""
 
 
 @dataclass(frozen=True)
@@ -66,43 +65,6 @@ class Sign:
     rule: str
     test: Callable[[RobustnessReport, float], Finding | None]
     tests: int = 0
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Samples that an attack broke and PGD-20 did not, the reverse, and the survivors of PGD-20."""
-
-    title: str
-    gained: int
-    lost: int
-    survivors: int
-
-    @property
-    def net(self) -> int:
-        """How many samples more the attack broke."""
-        return self.gained - self.lost
-
-    @property
-    def p_value(self) -> float:
-        """Chance of such a gap if both attacks were equally strong (McNemar's test, exact)."""
-        return paired_p(self.gained, self.lost)
-
-
-def find_gaps(report: RobustnessReport, name: str) -> list[Gap]:
-    """Return the gap of each try of an attack to PGD-20, or of the attack as a whole; none where not all is known."""
-    names = [attack.name for attack in report.attacks]
-    if PGD_20.name not in names or name not in names or not (report.complete(name) and report.complete(PGD_20.name)):
-        return []
-    attack, first = report.attack(name), report.attack(PGD_20.name).broken
-    survivors = int((report.clean.correct & ~first).sum())
-    tries = attack.tries if name == SCALED.name else {"": attack.broken}
-    return [
-        Gap(
-            f"PGD-20 on logits {attempt}" if attempt else attack.title,
-            *(int((broken & ~first).sum()), int((first & report.clean.correct & ~broken).sum()), survivors),
-        )
-        for attempt, broken in tries.items()
-    ]
 
 
 def compare_with_pgd(report: RobustnessReport, level: float, *, name: str, honest: float | None) -> Finding | None:
@@ -240,17 +202,3 @@ def judge(report: RobustnessReport) -> tuple[list[Flag], list[Flag]]:
         if finding is not None:
             (flags if finding.is_flag else notes).append(Flag(sign.name, finding.evidence, sign.rule, finding.p_value))
     return flags, notes
-
-
-def find_incomplete(report: RobustnessReport) -> list[str]:
-    """Return the attacks of a cascade that could be found stronger than PGD-20 if they attacked all samples."""
-    first = report.attack(PGD_20.name).broken if report.attacks else None
-    names = []
-    for attack in report.attacks:
-        unknown = report.clean.correct & ~attack.attacked
-        if first is None or attack.name in (PGD_20.name, SMALLER_EPS) or not unknown.any():
-            continue
-        at_best = int(((attack.broken | unknown) & ~first).sum())
-        if paired_p(at_best, 0) < report.significance:
-            names.append(attack.name)
-    return names
