@@ -179,7 +179,8 @@ def _evaluate_radii(
             began, settings = time.perf_counter(), request.settings(eps)
             store = None
             if request.resume_from is not None:
-                fingerprint = make_fingerprint(classifier, tensor_classifier, *hashes, settings)
+                given = [attack.attack for attack in request.attacks]
+                fingerprint = make_fingerprint(classifier, tensor_classifier, *hashes, settings, given)
                 folder = request.resume_from if len(request.radii) == 1 else request.resume_from / f"eps-{eps:.6g}"
                 store = Store(folder, fingerprint)
             generators.seed(tensor_classifier.device, request.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import pickle
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -42,12 +43,18 @@ def hash_tensor(tensor: Tensor) -> str:
 
 
 def make_fingerprint(
-    classifier: Any, tensor_classifier: TensorClassifier, x_hash: str, y_hash: str, settings: dict[str, Any]
+    classifier: Any,
+    tensor_classifier: TensorClassifier,
+    x_hash: str,
+    y_hash: str,
+    settings: dict[str, Any],
+    attacks: Sequence[Any] = (),
 ) -> dict[str, str]:
     """Return hashes and values by name.
 
     :param classifier: the user's PyTorchClassifier.
     :param settings: arguments of the evaluation.
+    :param attacks: the user's own, with all that they hold; a transfer attack's other model too.
     """
     module = tensor_classifier.module
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -60,8 +67,10 @@ def make_fingerprint(
         "postprocessing": [_describe(p) for p in classifier.postprocessing_defences or []],
         "clip_values": [_value(bound) for bound in classifier.clip_values],
     }
+    if attacks:
+        hashed["attacks"] = [_describe_attack(attack, classifier) for attack in attacks]
     return {
-        **{name: repr(value) for name, value in settings.items()},
+        **{name: repr(value) for name, value in settings.items() if name != "attacks"},
         **{name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in hashed.items()},
         **{f"version of {name}": number for name, number in find_versions().items()},
         "device": tensor_classifier.device.type,
@@ -81,6 +90,17 @@ def _attributes(module: nn.Module) -> dict[str, str]:
 def _describe(operation: Any) -> tuple[str, dict[str, str]]:
     cls = type(operation)
     return f"{cls.__module__}.{cls.__qualname__}", {name: _value(v) for name, v in sorted(vars(operation).items())}
+
+
+def _describe_attack(attack: Any, classifier: Any) -> tuple[Any, ...]:
+    """Describe an attack by its settings and source, and the model of another classifier that it runs on."""
+    cls = type(attack)
+    settings = {name: _value(getattr(attack, name, None)) for name in attack.attack_params}
+    model = getattr(attack.estimator, "model", None)
+    if attack.estimator is classifier or not isinstance(model, nn.Module):
+        return _source(cls), settings, type(attack.estimator).__qualname__
+    state = {name: hash_tensor(value) for name, value in model.state_dict().items()}
+    return _source(cls), settings, repr(model), state
 
 
 def _value(value: Any) -> str:

@@ -55,6 +55,8 @@ def summary(report: RobustnessReport) -> str:
 def detection_limit(report: RobustnessReport) -> str:
     """What it means that no sign was raised: on few samples few gaps can be told from chance."""
     gap = report.detectable_gap
+    if gap > report.clean.correct.sum():
+        return f"{report.n} samples are too few for the tests of gradient masking: they cannot detect any gap."
     return (
         f"No sign of gradient masking was found. On {report.n} samples the tests can detect gaps of at least {gap} "
         f"samples, {100 * gap / report.n:.1f} points."

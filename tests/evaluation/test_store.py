@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from art.attacks.evasion import FastGradientMethod
 from torch import Tensor, nn
 
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from tests.evaluation.planted import EPS, adversarially_trained, held_out
-from tests.models import classifier_of
+from tests.models import classifier_of, conv_net
 
 
 class Scaled(nn.Module):
@@ -81,10 +82,18 @@ def test_results_on_other_data_or_with_other_attacks_are_refused(tmp_path: Path)
     evaluate(classifier, tmp_path)
     with pytest.raises(ValueError, match="another evaluation: x, y differ"):
         evaluate(classifier, tmp_path, n=13)
-    from art.attacks.evasion import FastGradientMethod
-
     with pytest.raises(ValueError, match="another evaluation: attacks differ"):
         evaluate(classifier, tmp_path, attacks=[FastGradientMethod(classifier, eps=EPS)])
+
+
+def test_results_of_another_surrogate_model_are_refused(tmp_path: Path) -> None:
+    classifier, surrogate = make(), make(Squared())
+    evaluate(classifier, tmp_path, attacks=[FastGradientMethod(surrogate, eps=EPS)])
+    evaluate(classifier, tmp_path, attacks=[FastGradientMethod(surrogate, eps=EPS)])
+    other = make(conv_net())
+    for attack in (FastGradientMethod(other, eps=EPS), FastGradientMethod(surrogate, eps=EPS, eps_step=0.01)):
+        with pytest.raises(ValueError, match="another evaluation: attacks differ"):
+            evaluate(classifier, tmp_path, attacks=[attack])
 
 
 @pytest.mark.parametrize("damage", ["torn", "changed", "empty"])

@@ -64,6 +64,12 @@ def test_the_detectable_gap_is_the_least_that_tells(report: RobustnessReport) ->
     assert paired_p(gap, 0) < level <= paired_p(gap - 1, 0)
 
 
+def test_too_few_samples_to_tell_are_said_to_be(report: RobustnessReport) -> None:
+    few = report.subset(np.arange(report.detectable_gap - 1))
+    assert f"{few.n} samples are too few for the tests of gradient masking" in few.table()
+    assert "No sign of gradient masking" not in few.table()
+
+
 def test_json_comes_back_as_it_was(flagged: RobustnessReport, tmp_path: Path) -> None:
     flagged.to_json(tmp_path / "a.json")
     again = RobustnessReport.from_json(tmp_path / "a.json")
