@@ -65,8 +65,12 @@ class Threat:
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of the model itself, in eval mode, on the CPU: (n, nb_classes)."""
+        # Kept in one block: small results between large batches would keep the allocator from using their memory again.
+        logits = torch.empty(len(x), self.classifier.nb_classes)
         with self.classifier.evaluating(), torch.no_grad():
-            return torch.cat([self.classifier.logits(batch).cpu() for batch in self.batches(x)])
+            for rows, batch in zip(logits.split(self.batch_size), self.batches(x), strict=True):
+                rows.copy_(self.classifier.logits(batch))
+        return logits
 
     def batches(self, x: Tensor) -> Iterator[Tensor]:
         """Yield x in batches on the device, float32, inside clip_values."""
