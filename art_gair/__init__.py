@@ -5,7 +5,7 @@ from art_gair.attacks.friendly_pgd import FriendlyPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from art_gair.objectives import AT, MART, TRADES
-from art_gair.plugins import AWP, EMA
+from art_gair.plugins import AWP, EMA, CSVLogger, EarlyStopping, TensorBoard
 from art_gair.trainer import AdversarialTrainerGAIRAT
 from art_gair.weighting import DiscreteWeighting, MarginWeighting, SigmoidWeighting, TanhWeighting, UniformWeighting
 
@@ -18,13 +18,16 @@ __all__ = [
     "MART",
     "TRADES",
     "AdversarialTrainerGAIRAT",
+    "CSVLogger",
     "DiscreteWeighting",
+    "EarlyStopping",
     "FriendlyPGD",
     "GeometryAwarePGD",
     "MarginWeighting",
     "RobustnessReport",
     "SigmoidWeighting",
     "TanhWeighting",
+    "TensorBoard",
     "UniformWeighting",
     "evaluate_robustness",
     "recipes",

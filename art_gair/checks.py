@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -57,3 +59,21 @@ def require_number(
             f"{name} is {value!r}; expected a finite number{', ' if bounds else ''}{' and '.join(bounds)}."
         )
     return number
+
+
+def require_path(value: Any, name: str, *, folder: bool) -> Path:
+    """Return value as the path of a file, or of a folder, that is there or can be made.
+
+    :raises TypeError: if it is no str or PathLike.
+    :raises ValueError: if something else is there, or what it lies in is no folder.
+    """
+    kind = "folder" if folder else "file"
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} is {value!r}; expected the path of a {kind}, a str or PathLike.")
+    path = Path(value)
+    if path.exists() and not (path.is_dir() if folder else path.is_file()):
+        raise ValueError(f"{name} is {str(value)!r}, which is no {kind}; expected the path of a {kind}.")
+    above = next((parent for parent in path.parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ValueError(f"{name} is {str(value)!r}, but {str(above)!r} is no folder; expected the path of a {kind}.")
+    return path

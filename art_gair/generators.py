@@ -6,15 +6,36 @@ import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 
 
+def read(device: torch.device) -> dict[str, Any]:
+    """Return where the generators of the host and of this device stand, as plain values and tensors."""
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": np.random.get_state(),
+        "python": random.getstate(),
+    }
+
+
+def put_back(device: torch.device, state: dict[str, Any]) -> None:
+    """Put them where `read` found them; a GPU's stays where it is if the state comes from another kind of device."""
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
+
+
 def states(device: torch.device) -> bytes:
     """Where the generators of the host and of this device stand."""
-    gpu_state = torch.cuda.get_rng_state(device).numpy() if device.type == "cuda" else None
-    return pickle.dumps((torch.get_rng_state().numpy(), gpu_state, np.random.get_state(), random.getstate()))
+    state = read(device)
+    gpu_state = None if state["cuda"] is None else state["cuda"].numpy()
+    return pickle.dumps((state["torch"].numpy(), gpu_state, state["numpy"], state["python"]))
 
 
 def seed(device: torch.device, value: int) -> None:
@@ -40,3 +61,14 @@ def restored(device: torch.device | None = None) -> Iterator[None]:
     finally:
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+
+
+@contextmanager
+def seeded(device: torch.device, value: int | None) -> Iterator[None]:
+    """Seed them for a time and put them back on leaving; None leaves them alone."""
+    if value is None:
+        yield
+        return
+    with restored(device):
+        seed(device, value)
+        yield

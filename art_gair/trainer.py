@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from art.attacks.attack import EvasionAttack
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
+from art_gair import generators
 from art_gair.attacks.art_attack import as_inner_attack
 from art_gair.attacks.base import InnerAttack
 from art_gair.attacks.default import default_attack
@@ -22,10 +24,13 @@ from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample
 from art_gair.plugins.base import Plugin
-from art_gair.training.data import Epoch, epochs_from_arrays, epochs_from_generator
+from art_gair.training.data import Source, epochs_from_arrays, epochs_from_generator
 from art_gair.training.history import EpochRecord
 from art_gair.training.loop import train
+from art_gair.training.options import Options
 from art_gair.training.plan import TrainingPlan
+from art_gair.training.prepare import make_run
+from art_gair.training.progress import Progress
 from art_gair.training.requirements import (
     BurnIn,
     burn_in_epochs,
@@ -33,9 +38,9 @@ from art_gair.training.requirements import (
     check_model,
     check_optimizer,
     check_parts,
-    check_schedules,
 )
-from art_gair.training.schedulers import check_scheduler
+from art_gair.training.resume import find_checkpoint
+from art_gair.training.settings import OptimizerSettings
 from art_gair.training.train_mode import TrainMode
 from art_gair.training.validation import Validation, ending_with, make_validation
 from art_gair.weighting.base import Weighting
@@ -54,8 +59,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     rises while accuracy under stronger attacks falls. Judge a model by the worst of several attacks, at the least
     `GeometryAwarePGD(..., loss="margin")` beside "ce", better AutoAttack; never by `history` alone.
 
-    Training follows torch's generator: `torch.manual_seed` before `fit` makes it repeatable. BatchNorm sees only the
-    update's forward. A batch of one sample is merged into its larger neighbour. After `fit` the model is in eval mode.
+    Training follows torch's generator: `fit(seed=...)`, or `torch.manual_seed` before it, makes it repeatable.
+    BatchNorm sees only the update's forward. A batch of one sample is merged into its larger neighbour. After `fit` the
+    model is in eval mode.
 
     :param classifier: an ART PyTorchClassifier with an optimizer and a loss that has a per-sample form.
     :param attack: the inner attack: a GeometryAwarePGD or FriendlyPGD on the same classifier, or any other untargeted
@@ -107,6 +113,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         as_inner_attack(attack).on_batches(tensor_classifier, epoch=0)  # refuses radii for each sample of an array
         self.burn_in = check_burn_in(burn_in)
         self.train_mode = TrainMode(tensor_classifier.module)
+        self._optimizer_settings = OptimizerSettings(classifier)
         self.history: list[EpochRecord] = []
         self.best_epoch: int | None = None
 
@@ -117,13 +124,26 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         validation_data: tuple[Any, Any] | None = None,
         batch_size: int = 128,
         nb_epochs: int = 20,
-        scheduler: LRScheduler | None = None,
+        scheduler: Any = None,
         *,
         validation_attack: EvasionAttack | Sequence[EvasionAttack] | None = None,
         keep_best: bool = False,
+        validate_every: int = 1,
+        validate_on: int | float | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        accumulate: int = 1,
+        scheduler_step: str | None = None,
+        seed: int | None = None,
+        non_finite: str = "stop",
+        max_skipped: int = 10,
+        resume: bool = False,
+        verbose: bool = True,
         **kwargs: Any,
     ) -> None:
         """Train on arrays, shuffled anew in each epoch.
+
+        A second `fit` begins anew: epoch 0, a new history, the weights that the classifier has then. To go on with a
+        training that was stopped or killed, put a `Checkpoint` among the plugins and call it with `resume=True`.
 
         Submodules that are in eval mode while the model itself is in train mode stay in eval mode, such as a frozen
         backbone whose BatchNorm must not move: `model.train(); model.backbone.eval()` before the trainer is made, or
@@ -133,13 +153,17 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         Memory: x is not copied, so a memory map of any size can be trained on; a step takes its batch, and a check of
         the values at the beginning some thousand samples. On a GPU, x of up to 1 GiB is put there for good.
 
+        Ctrl-C and SIGTERM let the batch finish and, with a `Checkpoint`, save the training; a second one ends it at
+        once. Classifier and trainer can be used afterwards.
+
         :param x: samples (n, *input_shape) inside clip_values; float32 in the computation, as in ART.
         :param y: classes, indices (n,) or one-hot (n, nb_classes).
         :param validation_data: (x, y) for clean and robust accuracy after each epoch.
-        :param batch_size: samples a step.
+        :param batch_size: samples that are attacked and go through the model at once.
         :param nb_epochs: epochs to train.
-        :param scheduler: a torch scheduler of the classifier's optimizer, stepped after each epoch; ReduceLROnPlateau
-            gets the epoch's loss in mode "min", validation's robust accuracy in mode "max".
+        :param scheduler: a torch scheduler of the classifier's optimizer, or any object with `step()` and
+            `state_dict()`. ReduceLROnPlateau gets the epoch's loss in mode "min", validation's robust accuracy in mode
+            "max".
         :param validation_attack: an untargeted ART evasion attack on the same classifier, or a list of them, of one
             strength in all epochs. A validation sample counts as robust if it is classified rightly as it is and under
             each of them. None: if it is under the training attack. Put a margin attack among them, since under PGD with
@@ -149,43 +173,89 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             earlier epoch. `best_epoch` is its number, else None. So does a training that an exception stops, Ctrl-C
             too; the error says so. The optimizer stays as the last epoch left it. Select on data set aside for it,
             never on test data. Takes the memory of one more copy of the model, of two while it is renewed.
+        :param validate_every: validate after every so many epochs, and after the last.
+        :param validate_on: validate on so many samples of validation_data, or, a float, on this share of them: a random
+            subset, the same in each epoch.
+        :param augment: a function of a batch of training inputs before they are attacked: float32
+            (n, *input_shape) on the classifier's device -> the like. What it returns is clipped to clip_values.
+        :param accumulate: batches whose gradients are added up before the optimizer's step. The weights have mean 1
+            over all of them; so `accumulate=4, batch_size=32` is a step on 128 samples in the memory of 32, but for
+            BatchNorm, which sees 32. A weighting that looks at logits costs one more forward pass then.
+        :param scheduler_step: "epoch" or "batch", after what the scheduler is stepped: each epoch, or each step of the
+            optimizer. None: "batch" for OneCycleLR and CyclicLR, also inside another, else "epoch".
+        :param seed: seeds torch's, NumPy's and Python's generators for this training alone; they are put back
+            afterwards. On a CPU the same seed gives the same bits on the same machine with the same number of threads.
+            On a GPU it gives the same order, starts and noise; sums may differ in their last bits unless
+            `torch.use_deterministic_algorithms(True)` is set. Weights that the model begins with are drawn before.
+        :param non_finite: what to do when loss, model, optimizer state or the attack's gradient turn NaN or infinite:
+            "stop" undoes the step and raises; "skip" undoes it and goes on, up to `max_skipped` times an epoch. On a
+            GPU "skip" makes each step wait for the device.
+        :param max_skipped: bound of "skip".
+        :param resume: go on from the newest whole save of the first `Checkpoint` among the plugins, as if the training
+            had not been stopped: on the same machine, bit for bit. It must be the same training; nb_epochs may differ,
+            and, with a warning, device, precision, threads and versions. Without a save it begins, with a warning.
+        :param verbose: show a bar within each epoch on a terminal or in a notebook, and a line after each.
         :raises TypeError, ValueError: if an argument is unusable, by its name, before any training.
-        :raises FloatingPointError: if loss, model or optimizer state turn non-finite; the batch is undone.
+        :raises FloatingPointError: if loss, model, optimizer state or the attack's gradient turn non-finite; the batch
+            is undone, and the message names epoch, batch, samples, learning rate and the last losses.
+        :raises KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM.
         """
-        _refuse(kwargs, "fit", "x, y, validation_data, batch_size, nb_epochs, scheduler, validation_attack, keep_best")
+        self._refuse(kwargs, "fit")
+        options = Options(
+            *(nb_epochs, scheduler, scheduler_step, augment, accumulate, seed, non_finite, max_skipped, resume, verbose)
+        )
         tensor_classifier = self._tensor_classifier()
         batch_size = require_int(batch_size, "batch_size", at_least=1)
-        batches = epochs_from_arrays(tensor_classifier, x, y, batch_size, unlabelled=self.objective.unlabelled)
-        validation = make_validation(
-            tensor_classifier, self.classifier, self.attack, validation_data, validation_attack, keep_best
-        )
-        self._train(tensor_classifier, batches, nb_epochs, validation, scheduler)
+        source = epochs_from_arrays(tensor_classifier, x, y, batch_size, unlabelled=self.objective.unlabelled)
+        validating = (validation_data, validation_attack, keep_best, validate_every, validate_on)
+        validation = make_validation(tensor_classifier, self.classifier, self.attack, *validating)
+        self._train(tensor_classifier, source, validation, options)
 
     def fit_generator(
         self,
         generator: Any,
         nb_epochs: int = 20,
         validation_data: tuple[Any, Any] | None = None,
-        scheduler: LRScheduler | None = None,
+        scheduler: Any = None,
         *,
         validation_attack: EvasionAttack | Sequence[EvasionAttack] | None = None,
         keep_best: bool = False,
+        validate_every: int = 1,
+        validate_on: int | float | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        accumulate: int = 1,
+        scheduler_step: str | None = None,
+        seed: int | None = None,
+        non_finite: str = "stop",
+        max_skipped: int = 10,
+        resume: bool = False,
+        verbose: bool = True,
         **kwargs: Any,
     ) -> None:
         """Train on batches as a generator yields them; everything else as in `fit`.
+
+        A training that is resumed within an epoch goes through the batches it has had again, without training on them.
+        So it goes on bit for bit if the order follows from torch's, NumPy's or Python's generators or those of a
+        DataLoader and its samplers; if other labels come, it warns. The content of the data is not compared.
 
         :param generator: an ART DataGenerator, a torch DataLoader, or another iterable of batches (x, y) that starts
             afresh in each epoch. An ART generator that is no iterable gives ceil(size / batch_size) batches an epoch.
             Batches are checked where they lie; for those that lie on a GPU already this waits for it.
         """
-        allowed = "generator, nb_epochs, validation_data, scheduler, validation_attack, keep_best"
-        _refuse(kwargs, "fit_generator", allowed)
-        tensor_classifier = self._tensor_classifier()
-        batches = epochs_from_generator(tensor_classifier, generator, unlabelled=self.objective.unlabelled)
-        validation = make_validation(
-            tensor_classifier, self.classifier, self.attack, validation_data, validation_attack, keep_best
+        self._refuse(kwargs, "fit_generator")
+        options = Options(
+            *(nb_epochs, scheduler, scheduler_step, augment, accumulate, seed, non_finite, max_skipped, resume, verbose)
         )
-        self._train(tensor_classifier, batches, nb_epochs, validation, scheduler)
+        tensor_classifier = self._tensor_classifier()
+        source = epochs_from_generator(tensor_classifier, generator, unlabelled=self.objective.unlabelled)
+        validating = (validation_data, validation_attack, keep_best, validate_every, validate_on)
+        validation = make_validation(tensor_classifier, self.classifier, self.attack, *validating)
+        self._train(tensor_classifier, source, validation, options)
+
+    def _refuse(self, unknown: dict[str, Any], method: str) -> None:
+        if unknown:
+            allowed = [name for name in inspect.signature(getattr(self, method)).parameters if name != "kwargs"]
+            raise TypeError(f"{method} got unknown arguments {sorted(unknown)}; it takes {', '.join(allowed)}.")
 
     def _tensor_classifier(self) -> FastClassifier:
         """Return the classifier as tensors see it now; the parts may have been set since, and are looked at again."""
@@ -193,48 +263,43 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         return FastClassifier(self.classifier, precision=self.precision, compiled=self.compile)
 
     def _train(
-        self,
-        tensor_classifier: TensorClassifier,
-        batches: Epoch,
-        nb_epochs: int,
-        validation: Validation | None,
-        scheduler: LRScheduler | None,
+        self, tensor_classifier: TensorClassifier, source: Source, validation: Validation | None, options: Options
     ) -> None:
-        nb_epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        attack, optimizer = as_inner_attack(self.attack), self.classifier.optimizer
+        self.train_mode.note()
+        plan = self._plan(tensor_classifier, options)
+        run = make_run(plan, source, validation, options, self.classifier, self._optimizer_settings)
+        logger.info("Performing adversarial training with GAIRAT: %s", self)
+        self.train_mode.log()
+        self.history, self.best_epoch = run.history, None
+        best = None if validation is None else validation.best
+        progress = Progress(options.nb_epochs, run.scheduler.steps, options.verbose)
+        try:
+            with generators.seeded(tensor_classifier.device, options.seed), torch.enable_grad(), ending_with(best):
+                train(run, progress, find_checkpoint(self.plugins) if options.resume else None)
+        finally:
+            self.best_epoch = None if best is None else best.epoch
+            tensor_classifier.module.eval()
+            self._optimizer_settings.left()
+
+    def _plan(self, tensor_classifier: TensorClassifier, options: Options) -> TrainingPlan:
         second_loss = self.objective.second_attack
-        plan = TrainingPlan(
+        return TrainingPlan(
             classifier=tensor_classifier,
-            attack=attack,
+            attack=as_inner_attack(self.attack),
             second_attack=None if second_loss is None else self.attack.with_loss(second_loss),
             objective=self.objective,
             loss=per_sample(self.classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device),
             weighting=self.weighting,
-            optimizer=optimizer,
+            optimizer=self.classifier.optimizer,
             plugins=self.plugins,
             train_mode=self.train_mode,
-            burn_in=burn_in_epochs(self.burn_in, nb_epochs),
+            burn_in=burn_in_epochs(self.burn_in, options.nb_epochs),
+            augment=options.augmentation(tensor_classifier),
+            max_skipped=options.max_skipped if options.non_finite == "skip" else 0,
+            environment={"precision": self.precision, "compile": str(self.compile)},
         )
-        check_schedules(nb_epochs, attack, self.weighting)
-        check_scheduler(scheduler, optimizer, nb_epochs, validated=validation is not None)
-        logger.info("Performing adversarial training with GAIRAT: %s", self)
-        self.train_mode.note()
-        self.train_mode.log()
-        self.history, self.best_epoch = [], None
-        best = None if validation is None else validation.best
-        try:
-            with torch.enable_grad(), ending_with(best):
-                train(plan, batches, scheduler, validation, self.history)
-        finally:
-            self.best_epoch = None if best is None else best.epoch
-            tensor_classifier.module.eval()
 
     def __repr__(self) -> str:
         parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
         parts += f", precision={self.precision!r}, compile={self.compile}"
         return f"{type(self).__name__}({parts}, plugins={self.plugins})"
-
-
-def _refuse(unknown: dict[str, Any], method: str, allowed: str) -> None:
-    if unknown:
-        raise TypeError(f"{method} got unknown arguments {sorted(unknown)}; it takes {allowed}.")

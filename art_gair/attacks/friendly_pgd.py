@@ -49,7 +49,8 @@ class FriendlyPGD(GeometryAwarePGD):
     def _pgd(self, classifier: TensorClassifier) -> PGD:
         compact = classifier.device.type in self.compact_on and not classifier.mixes_samples()
         settings = (find_norm(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
-        return StoppingPGD(*settings, Friendly(math.floor(value_at(self.tau, 0))), compact)
+        rule = Friendly(math.floor(value_at(self.tau, 0)))
+        return StoppingPGD(*settings, rule, compact, note_gradient=classifier.note_gradient)
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -128,7 +128,7 @@ class GeometryAwarePGD(EvasionAttack):
         pgd, device, n = self._pgd(classifier), classifier.device, len(inputs)
         x_adv = torch.empty(inputs.shape, dtype=torch.float32)
         kappa = torch.empty(n, dtype=torch.int64)
-        any_moved = False
+        any_moved, all_finite = False, True
         for start in trange(0, n, self.batch_size, desc=type(self).__name__, leave=False, disable=not self.verbose):
             rows = slice(start, start + self.batch_size)
             batch = classifier.batch(inputs[rows])
@@ -139,8 +139,15 @@ class GeometryAwarePGD(EvasionAttack):
                     true = model(batch).argmax(dim=1) if labels is None else labels[rows].to(device)
                 perturbed, kappa[rows] = pgd(model, batch, true, eps_rows, step_rows, mask_rows)
             any_moved = any_moved or not torch.equal(perturbed, batch)
+            all_finite = all_finite and all(bool(torch.isfinite(g).all()) for g in classifier.take_gradient())
             x_adv[rows] = perturbed
         classifier.end_epoch()
+        if not all_finite:
+            logger.warning(
+                "%s: the model's gradient is NaN or infinite at some inputs, and no step was taken along it there: "
+                "these samples may be less robust than they look.",
+                type(self).__name__,
+            )
         if not any_moved:
             logger.warning(
                 "%s changed no sample: the gradient is zero everywhere, or eps and eps_step (%s, %s) are lost in the "
@@ -196,7 +203,8 @@ class GeometryAwarePGD(EvasionAttack):
                 )
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
-        return PGD(find_norm(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
+        settings = (find_norm(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
+        return PGD(*settings, note_gradient=classifier.note_gradient)
 
     def _radii(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Eps and eps_step as tensors that broadcast against inputs of this shape."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class PGD:
     :param max_iter: K, the number of steps and so of looks at the iterate.
     :param num_random_init: 0 starts at x; R >= 1 runs R times from uniform points of the ball.
     :param box: the valid inputs, or None.
+    :param note_gradient: is given each gradient, (n, *shape), before NaN in it counts as zero.
     """
 
     norm: Norm
@@ -33,6 +35,7 @@ class PGD:
     max_iter: int
     num_random_init: int
     box: Box | None
+    note_gradient: Callable[[Tensor], None] = field(default=lambda gradient: None, kw_only=True)
 
     def __call__(
         self, model: Model, x: Tensor, labels: Tensor, eps: Tensor, eps_step: Tensor, mask: Tensor | None = None
@@ -83,8 +86,13 @@ class PGD:
         return self._move(samples, x, start)
 
     def _look(self, model: Model, samples: Samples, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits at the iterate, and the step that raises the loss most: one forward and one backward pass."""
+        """Return logits at the iterate, and the step that raises the loss most: one forward and one backward pass.
+
+        A NaN in the gradient counts as zero, as in ART's PGD: no step is taken along it.
+        """
         logits, grad = input_gradient(model, x_adv, samples.labels, LOSSES[self.loss], samples.clean_logits)
+        self.note_gradient(grad)
+        grad = torch.nan_to_num(grad, nan=0.0)
         return logits, samples.eps_step * self.norm.direction(_mask(grad, samples.mask), x_adv, self.box)
 
     def _move(self, samples: Samples, x_adv: Tensor, step: Tensor) -> Tensor:
@@ -121,14 +129,13 @@ def input_gradient(
 ) -> tuple[Tensor, Tensor]:
     """One forward and one backward pass, to the input alone: logits (n, nb_classes) and the gradient, like x.
 
-    The losses of the batch are summed, so that a sample's gradient does not depend on its company. A NaN in
-    the gradient counts as zero, as in ART's PGD: no step is taken along it.
+    The losses of the batch are summed, so that a sample's gradient does not depend on its company.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         logits = model(x)
         (grad,) = torch.autograd.grad(loss(logits, labels, clean_logits).sum(), x)
-    return logits.detach(), torch.nan_to_num(grad, nan=0.0)
+    return logits.detach(), grad
 
 
 def select_samples(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:

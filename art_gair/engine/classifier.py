@@ -76,6 +76,7 @@ class TensorClassifier:
         ]
         """Names of the defences that `classifier.predict` applies to the model's output; `logits` applies none."""
         self.update_form = PLAIN
+        self._input_gradient: Tensor | None = None
         self._predict_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
         self._fit_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
 
@@ -95,6 +96,18 @@ class TensorClassifier:
         """Yield what an attack on x asks for logits: here `logits`, with the model in eval mode."""
         with self.evaluating():
             yield self.logits
+
+    def note_gradient(self, gradient: Tensor) -> None:
+        """Note the gradient by which an attack moves: the last one of a batch is looked at, if somebody asks for it.
+
+        One look is enough: where it is NaN the sample does not move, and it is NaN there again.
+        """
+        self._input_gradient = gradient
+
+    def take_gradient(self) -> list[Tensor]:
+        """Return the last gradient that was noted, and forget it; empty if there was none."""
+        taken, self._input_gradient = self._input_gradient, None
+        return [] if taken is None else [taken]
 
     def begin_epoch(self) -> None:
         """Begin an epoch of a training; nothing here depends on it."""

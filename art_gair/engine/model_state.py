@@ -35,6 +35,14 @@ def copied(state: State) -> State:
     return {**state, **dict(zip(names, clones([state[name] for name in names]), strict=True))}
 
 
+def moved_to(module: nn.Module, kept: State) -> State:
+    """Return a state on the devices where the module's tensors of those names lie; others on that of any of them."""
+    live = live_state(module)
+    default = next((t.device for t in live.values() if t is not None), torch.device("cpu"))
+    devices = {name: default if live.get(name) is None else live[name].device for name in kept}  # type: ignore[union-attr]
+    return {name: None if t is None else t.to(devices[name]) for name, t in kept.items()}
+
+
 @torch.no_grad()
 def put_back(module: nn.Module, kept: State, *, parameters: bool = True) -> None:
     """Give the module the values of an earlier `live_state`, bit for bit.

@@ -23,7 +23,7 @@ from art_gair.engine.fast import FastClassifier
 from art_gair.evaluation.attacks import AUTOATTACK_RAND, PGD_20, PRESETS, Attack, adapt_attacks
 from art_gair.evaluation.environment import describe_environment
 from art_gair.evaluation.examples import find_examples
-from art_gair.evaluation.fingerprint import hash_tensor, make_fingerprint
+from art_gair.evaluation.fingerprint import make_fingerprint
 from art_gair.evaluation.gaps import find_incomplete
 from art_gair.evaluation.measure import (
     CURVE_SAMPLES,
@@ -40,6 +40,7 @@ from art_gair.evaluation.signs import judge, significance
 from art_gair.evaluation.store import Store
 from art_gair.evaluation.threat import Threat
 from art_gair.evaluation.warn import warn_of_attack, warn_of_model
+from art_gair.hashing import hash_tensor
 from art_gair.report.data import RobustnessReport
 from art_gair.report.results import NOT_ATTACKED, SMALLER_EPS, AttackResult
 

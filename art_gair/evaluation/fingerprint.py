@@ -10,15 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.hashing import hash_tensor
 
 PACKAGES = ("art_gair", "adversarial-robustness-toolbox", "torch", "numpy", "scipy", "pyautoattack")
-
-CHUNK = 1 << 20
-"""Values that are hashed at once."""
 
 
 def find_versions() -> dict[str, str]:
@@ -30,16 +27,6 @@ def find_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def hash_tensor(tensor: Tensor) -> str:
-    """Return the SHA-256 of a tensor's type, shape and values; it is gone through in parts."""
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    rows = tensor.detach().reshape(1) if tensor.ndim == 0 else tensor.detach()
-    size = max(1, CHUNK // max(1, rows[0].numel())) if len(rows) else 1
-    for part in rows.split(size):
-        digest.update(part.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def make_fingerprint(

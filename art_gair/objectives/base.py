@@ -60,7 +60,14 @@ class Objective(ABC):
         :param loss: the classifier's own loss, one value a sample.
         """
 
+    def scaled(self, weights: Tensor) -> Tensor:
+        """Return what multiplies the weighted terms, (n,), from the weights of the whole batch, (n,)."""
+        return weights
+
     def total(self, weights: Tensor, terms: Terms) -> Tensor:
-        """Return what is minimised, a scalar."""
+        """Return what is minimised, a scalar: a mean over the samples at hand, which may be a part of the batch.
+
+        :param weights: their part of `scaled`.
+        """
         weighted = weights * terms.weighted
         return (weighted if terms.plain is None else weighted + terms.plain).mean()

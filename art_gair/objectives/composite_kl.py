@@ -47,6 +47,6 @@ class CompositeKL(Objective):
         plain = loss(clean, batch.labels) + self.beta * by_cw
         return Terms(logits, weighted=self.beta * (by_pgd - by_cw), plain=plain)
 
-    def total(self, weights: Tensor, terms: Terms) -> Tensor:
+    def scaled(self, weights: Tensor) -> Tensor:
         """Mix with m = w / max w."""
-        return super().total(weights / weights.max(), terms)
+        return weights / weights.max()

@@ -12,7 +12,39 @@ from torch import Tensor, nn
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSampleLoss:
+class PerSample:
+    """A loss (logits (n, nb_classes), labels int64 (n,)) -> losses (n,), whose mean is the classifier's loss.
+
+    :param unreduced: the classifier's loss without its reduction.
+    :param reduction: the one it had.
+    :param weight: class weights that a mean reduction divides by, (nb_classes,), or None.
+    """
+
+    def __init__(self, unreduced: nn.Module, reduction: str, weight: Tensor | None) -> None:
+        self.unreduced, self.reduction, self.weight = unreduced, reduction, weight
+
+    def __call__(self, logits: Tensor, labels: Tensor, scale: Tensor | int | None = None) -> Tensor:
+        """Return the losses, 0 for samples of label -1.
+
+        :param scale: of the whole batch, where these samples are a part of it; None: they are the batch.
+        """
+        values: Tensor = self.unreduced(logits, labels.clamp(min=0))
+        if values.shape != labels.shape:
+            raise ValueError(f"it gives {tuple(values.shape)} values for {len(labels)} samples")
+        return torch.where(labels >= 0, values, 0.0) * (self.scale(labels) if scale is None else scale)
+
+    def scale(self, labels: Tensor) -> Tensor | int:
+        """Return what the values of a batch are multiplied by, so that their mean is its reduced loss."""
+        n = len(labels)
+        if self.reduction == "sum":
+            return n
+        labelled = labels >= 0
+        divisor = (labelled.float() if self.weight is None else self.weight[labels.clamp(min=0)] * labelled).sum()
+        # A tensor over a tensor: a number over a tensor is a reciprocal times it, and n * (1 / n) need not be 1.
+        return torch.where(divisor > 0, torch.full_like(divisor, n) / divisor, 0.0)
+
+
+def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSample:
     """Return a function (logits (n, nb_classes), labels int64 (n,)) -> losses (n,) whose mean is the classifier's loss.
 
     Samples of label -1 have loss 0, and the mean over all is the classifier's loss over the others.
@@ -29,20 +61,7 @@ def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSampleLos
     original = copy.deepcopy(loss).to(device)
     unreduced = copy.deepcopy(original)
     unreduced.reduction = "none"  # type: ignore[assignment]
-    weight = _class_weights(original)
-
-    def losses(logits: Tensor, labels: Tensor) -> Tensor:
-        labelled, classes = labels >= 0, labels.clamp(min=0)
-        values: Tensor = unreduced(logits, classes)
-        if values.shape != labels.shape:
-            raise ValueError(f"it gives {tuple(values.shape)} values for {len(labels)} samples")
-        values = torch.where(labelled, values, 0.0)
-        if original.reduction == "sum":
-            return values * len(values)
-        divisor = (labelled.to(values) if weight is None else weight[classes] * labelled).sum()
-        # A tensor over a tensor: a number over a tensor is a reciprocal times it, and n * (1 / n) need not be 1.
-        return values * torch.where(divisor > 0, torch.full_like(divisor, len(values)) / divisor, 0.0)
-
+    losses = PerSample(unreduced, str(original.reduction), _class_weights(original))
     _try_out(original, losses, name, nb_classes, device)
     return losses
 

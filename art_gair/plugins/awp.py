@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from art_gair.checks import require_int, require_number
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.model_state import clones, copied, copy_all, live_state, put_back
-from art_gair.plugins.base import Plugin
+from art_gair.plugins.base import BatchLoss, Plugin
 
 
 class AWP(Plugin):
@@ -42,13 +42,13 @@ class AWP(Plugin):
         self.active = self.gamma > 0 and epoch >= self.start_epoch and bool(self.weights)
 
     @contextmanager
-    def around_loss(self, loss: Callable[[], Tensor]) -> Iterator[None]:
+    def around_loss(self, loss: BatchLoss) -> Iterator[None]:
         """Perturb, and put back whatever happens."""
         if not self.active:
             yield
             return
         buffers = copied(live_state(self.module, parameters=False))
-        grads = torch.autograd.grad(loss(), self.weights, allow_unused=True)
+        grads = self._gradients(loss)
         put_back(self.module, buffers, parameters=False)
         before = clones(self.weights)
         try:
@@ -56,6 +56,13 @@ class AWP(Plugin):
             yield
         finally:
             copy_all(self.weights, before)
+
+    def _gradients(self, loss: BatchLoss) -> list[Tensor | None]:
+        total: list[Tensor | None] = [None] * len(self.weights)
+        for part in loss.parts():
+            grads = torch.autograd.grad(part, self.weights, allow_unused=True)
+            total = [b if a is None else a if b is None else a + b for a, b in zip(total, grads, strict=True)]
+        return total
 
     @torch.no_grad()
     def _perturb(self, grads: Sequence[Tensor | None]) -> None:

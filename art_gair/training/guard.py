@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,6 +15,23 @@ from art_gair.engine.model_state import State, alike, copied, live_state, put_ba
 from art_gair.training.finite import all_finite, are_finite
 from art_gair.training.snapshot import OptimizerCopy, Snapshot, keep_if
 from art_gair.training.weights import UNSOUND, are_sound, look_sound
+
+logger = logging.getLogger(__name__)
+
+LAST_LOSSES = 5
+"""How many losses an error names."""
+
+DIVERGED = (
+    "the loss, the model or the state of the optimizer",
+    "The likely cause is a learning rate that is too high (it was {lr}); if it happens at once, a loss that does not "
+    "fit the model's output.",
+)
+NO_INPUT_GRADIENT = (
+    "the attack's gradient to the inputs",
+    "The likely cause is an operation of the model without a derivative at some input, such as the square root at 0 or "
+    "0 / 0: the attack cannot move such a sample. The learning rate was {lr}.",
+)
+"""What was not finite, and why it may be."""
 
 
 class FiniteGuard:
@@ -29,12 +48,16 @@ class FiniteGuard:
 
     :param classifier: whose model to guard.
     :param optimizer: of the training.
+    :param max_skipped: steps of an epoch that may be undone and passed over before `require_finite` raises. Above 0
+        each step waits for the device.
     """
 
     READ_EVERY = 64
     """Steps between two looks at the flag on a device that runs ahead of the host."""
 
-    def __init__(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer, max_skipped: int = 0) -> None:
+        self.max_skipped, self.skipped = max_skipped, 0
+        self.losses: deque[Tensor] = deque(maxlen=LAST_LOSSES + self.READ_EVERY)
         self.module, self.optimizer = classifier.module, optimizer
         self.buffers: State = {}
         self.excepted: set[str] = set()
@@ -43,15 +66,16 @@ class FiniteGuard:
         device = classifier.device
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.sound_weights = torch.ones((), dtype=torch.bool, device=device)
+        self.finite_gradients = torch.ones((), dtype=torch.bool, device=device)
         self.finite_steps = torch.zeros((), dtype=torch.int64, device=device)
-        self.interval = 1 if device.type == "cpu" else self.READ_EVERY
-        self.steps = self.read_steps = 0
+        self.interval = 1 if device.type == "cpu" or max_skipped else self.READ_EVERY
+        self.steps = self.read_steps = self.taken = 0
         self.host_states: list[OptimizerCopy] = []
 
-    def begin_epoch(self) -> None:
-        """Count batches from 0 again."""
-        self.finite_steps.zero_()
-        self.read_steps = 0
+    def begin_epoch(self, taken: int = 0, skipped: int = 0) -> None:
+        """Count batches from 0 again, or, in an epoch that is gone on with, from those it has had."""
+        self.finite_steps.fill_(taken - skipped)
+        self.read_steps, self.taken, self.skipped = taken - skipped, taken, skipped
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -70,51 +94,87 @@ class FiniteGuard:
             raise
 
     @torch.no_grad()
-    def step(self, loss: Tensor, weights: Tensor, seen: Sequence[Tensor]) -> None:
+    def step(self, loss: Tensor, weights: Tensor, seen: Sequence[Tensor], gradients: Sequence[Tensor] = ()) -> bool:
         """Take the optimizer's step if all stays finite and the weights are >= 0, mean 1; else put all back.
+
+        Returns whether the step counts: False only for one that is skipped.
 
         :param loss: what was minimised, a scalar.
         :param weights: of the batch, (n,).
         :param seen: what the weights were made from; if that is not finite, they are not to blame.
+        :param gradients: of the attack, to the inputs.
         """
         before = Snapshot(self.module, self.optimizer, self.buffers)
         try:
             self.optimizer.step()
             self._judge_weights(weights, seen)
-            self._judge(before, loss.detach())
+            self._judge(before, loss.detach(), gradients)
         except BaseException:
             before.restore()
             raise
-        self.finite_steps += self.finite
+        self.losses.append(loss.detach())
         self.steps += 1
+        self.taken += 1
+        if self.max_skipped and not self.finite.item() and self.sound_weights.item():
+            return self._skip()
+        self.finite_steps += self.finite
+        return True
+
+    def _skip(self) -> bool:
+        """Pass over a step that was undone, unless there have been too many."""
+        self.skipped += 1
+        if self.skipped <= self.max_skipped:
+            self.finite.fill_(True)
+            self.finite_gradients.fill_(True)
+            logger.warning("Batch %d was not finite; its step is undone and skipped.", self.taken - 1)
+        return False
 
     def _judge_weights(self, weights: Tensor, seen: Sequence[Tensor]) -> None:
         if self.interval > 1 or not look_sound(weights):
             self.sound_weights &= are_sound(weights) | ~self.finite | ~all_finite(seen)
 
-    def _judge(self, before: Snapshot, loss: Tensor) -> None:
+    def _judge(self, before: Snapshot, loss: Tensor, gradients: Sequence[Tensor]) -> None:
         """Look at what the step left, and put back what was there before if it is not finite."""
         buffers = live_state(self.module, parameters=False)
         passed_over = self.excepted.union(_of_new_form(buffers, self.buffers))
         looked_at = [t for name, t in buffers.items() if t is not None and name not in passed_over]
         looked_at += [p for p in before.parameters if id(p) not in self.excepted_parameters]
         looked_at += [loss, *before.optimizer.tensors()]
+        if gradients:
+            finite = torch.tensor(are_finite(gradients)) if self.interval == 1 else all_finite(gradients)
+            self.finite_gradients &= finite.to(self.finite.device) | ~self.finite
         pairs = None if self.interval == 1 else before.pairs()
         if pairs is None:
-            if not (self.finite.item() and self.sound_weights.item() and are_finite(looked_at)):
+            if not (self._is_sound() and are_finite(looked_at)):
                 self.finite.fill_(False)
                 before.restore()
         else:
-            self.finite &= self.sound_weights & all_finite(looked_at)
+            self.finite &= self.sound_weights & self.finite_gradients & all_finite(looked_at)
             keep_if(self.finite, [pair for pair in pairs if pair[0].device == self.finite.device])
         if self.interval > 1:
             self.host_states.append(before.optimizer.on_host())
 
-    def require_finite(self, epoch: int, lr: float, *, now: bool = False) -> None:
+    @property
+    def has_waited(self) -> bool:
+        """Whether the last `require_finite` has read from the device."""
+        return self.steps % self.interval == 0
+
+    def _is_sound(self) -> bool:
+        return all(bool(flag) for flag in (self.finite, self.sound_weights, self.finite_gradients))
+
+    def require_finite(
+        self,
+        epoch: int,
+        lr: float,
+        *,
+        samples: Callable[[int], list[int] | None] = lambda step: None,
+        now: bool = False,
+    ) -> None:
         """Raise once a step was not finite.
 
-        :raises FloatingPointError: with the epoch, the batch and the likely cause; the model and the optimizer are as
-            they were before that batch.
+        :param samples: returns the rows of the training arrays that a step of the epoch took, where that is known.
+        :raises FloatingPointError: with the epoch, the batch, its samples and the likely cause; the model and the
+            optimizer are as they were before that batch.
         :raises ValueError: if it was the weights that were not finite, negative, or not of mean 1.
         """
         if not (now or self.steps % self.interval == 0):
@@ -122,17 +182,25 @@ class FiniteGuard:
         if bool(self.finite):
             self.host_states, self.read_steps = [], int(self.finite_steps)
             return
-        batch = int(self.finite_steps)
+        finite_steps = int(self.finite_steps)
         if self.host_states:
-            self.host_states[batch - self.read_steps].restore()
+            self.host_states[finite_steps - self.read_steps].restore()
+        batch = finite_steps + max(0, self.skipped - 1)
         where = f"in epoch {epoch}, batch {batch} (both counted from 0)"
         if not bool(self.sound_weights):
             raise ValueError(f"weighting returned {UNSOUND} {where}.")
-        raise FloatingPointError(
-            f"the loss, the model or the state of the optimizer became non-finite {where}; that batch was undone. "
-            f"The likely cause is a learning rate that is too high (it was {lr:g}); if it happens at once, a loss that "
-            "does not fit the model's output."
-        )
+        raise FloatingPointError(self._report(where, batch, lr, samples(batch)))
+
+    def _report(self, where: str, batch: int, lr: float, rows: list[int] | None) -> str:
+        what, cause = DIVERGED if bool(self.finite_gradients) else NO_INPUT_GRADIENT
+        losses = list(self.losses)[: len(self.losses) - (self.taken - batch - 1)][-LAST_LOSSES:]
+        sentences = [f"{what} became non-finite {where}; that batch was undone."]
+        if self.skipped:
+            sentences.append(f"It was the {self.skipped}. of this epoch; max_skipped is {self.max_skipped}.")
+        if rows is not None:
+            sentences.append(f"Its samples were {str(rows[:32])[1:-1]}{', ...' if len(rows) > 32 else ''}.")
+        sentences.append(f"The last losses were {', '.join(f'{loss.item():g}' for loss in losses)}.")
+        return " ".join([*sentences, cause.format(lr=f"{lr:g}")])
 
 
 def _of_new_form(state: State, earlier: State) -> State:

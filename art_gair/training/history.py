@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, TypedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
 from art_gair.objectives.base import Terms
+from art_gair.training.effective_batch import Part
+
+WEIGHT_EDGES = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Bounds between the bins of `weight_histogram`; the first bin begins at 0, the last one has no end."""
+
+EXAMPLES = 16
+"""Samples of an epoch's first batch that are kept to be looked at."""
 
 
 class EpochRecord(TypedDict):
@@ -20,21 +28,47 @@ class EpochRecord(TypedDict):
     unweighted_loss: float  #: mean of the same loss with weight 1 for each sample
     train_robust_accuracy: float  #: 0..1, on the training attack's examples, by the update's forward in train mode;
     #: a sample of label -1 counts as right where the model keeps its own clean prediction
-    clean_accuracy: float | None  #: 0..1, on validation_data; None without
+    clean_accuracy: float | None  #: 0..1, on validation_data; None without, or in an epoch that is not validated
     robust_accuracy: float | None  #: 0..1, on validation_data: right clean and under each validation_attack, or, where
     #: none is given, under the training attack; None without validation_data. Read it with care
     kappa_histogram: list[int]  #: number of samples with kappa = 0, 1, ..., max_iter; empty under another attack
     effective_sample_size: float  #: (sum w)^2 / sum w^2 of a batch, mean over the batches
+    weight_histogram: list[int]  #: number of samples with a weight up to each of WEIGHT_EDGES, and above the last
+    skipped_batches: int  #: steps that were not finite and were undone; 0 unless `non_finite` is "skip"
+    validated_model: str | None  #: whose the two accuracies are: "raw" or "ema"; None without validation
     lr: float  #: of the optimizer's first parameter group
     lam: float | None  #: the weighting's; None in the burn-in and for a weighting without
     seconds: float  #: wall time of the epoch, validation included
 
 
 class Accuracies(NamedTuple):
-    """What validation measures, each 0..1."""
+    """What validation measures, each 0..1, and of which model."""
 
     clean: float
     robust: float
+    model: str = "raw"
+
+
+class Examples(NamedTuple):
+    """Some samples of an epoch's first batch, on the device."""
+
+    x: Tensor  #: (m, *input_shape)
+    x_adv: Tensor  #: the same shape
+    labels: Tensor  #: int64 (m,)
+    kappa: Tensor | None  #: int64 (m,)
+
+
+class WatchedRecord(dict[str, Any]):
+    """The record that plugins get: an EpochRecord, with `examples` of the epoch beside it."""
+
+    examples: Examples | None = None
+
+    @classmethod
+    def of(cls, record: EpochRecord, examples: Examples | None) -> WatchedRecord:
+        """Return a copy of the record with the examples."""
+        watched = cls(record)
+        watched.examples = examples
+        return watched
 
 
 class EpochMeter:
@@ -44,7 +78,13 @@ class EpochMeter:
         self.began = time.perf_counter()
         self.histogram: Tensor | None = None
         self.max_iter, self.device = max_iter, device
+        self.lr = 0.0  # at the beginning of the epoch
+        self.skipped = 0
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
+        self.edges = torch.tensor(WEIGHT_EDGES, device=device)
+        self.weight_histogram = torch.zeros(len(WEIGHT_EDGES) + 1, dtype=torch.int64, device=device)
+        self.moved = torch.zeros((), dtype=torch.bool, device=device)
+        self.examples: Examples | None = None
         self.samples = 0
         self.batches = 0
 
@@ -60,12 +100,40 @@ class EpochMeter:
             if self.histogram is None:  # counted at once: small tensors kept until the end fragment the memory
                 self.histogram = torch.zeros(self.max_iter + 1, dtype=torch.int64, device=self.device)
             self.histogram.scatter_add_(0, kappa, torch.ones_like(kappa))
+        bins = torch.bucketize(weights.float(), self.edges)
+        self.weight_histogram.scatter_add_(0, bins, torch.ones_like(bins))
         self.samples += n
         self.batches += 1
 
-    def record(
-        self, epoch: int, burn_in: bool, lr: float, lam: float | None, accuracies: Accuracies | None
-    ) -> EpochRecord:
+    @torch.no_grad()
+    def look(self, parts: Sequence[Part]) -> None:
+        """Note whether the attack moves anything, and keep a few examples of the first batch."""
+        first = parts[0]
+        if self.examples is None:
+            kappa = None if first.kappa is None else first.kappa[:EXAMPLES].clone()
+            x, x_adv, labels = (t[:EXAMPLES].clone() for t in (first.batch.x, first.batch.x_adv, first.targets))
+            self.examples = Examples(x, x_adv, labels, kappa)
+        if self.batches % 16 == 1:
+            self.moved |= (first.batch.x_adv != first.batch.x).any()
+
+    def running(self) -> tuple[float, float]:
+        """Return mean loss and robust training accuracy so far; waits for the device."""
+        weighted, _, correct, _ = self.sums.tolist()
+        n = max(1, self.samples)
+        return weighted / n, correct / n
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load` needs to go on with the epoch."""
+        names = ("histogram", "sums", "weight_histogram", "moved", "samples", "batches", "skipped", "lr")
+        return {**{name: getattr(self, name) for name in names}, "seconds": time.perf_counter() - self.began}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        for name, value in state.items():
+            setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+        self.began = time.perf_counter() - state["seconds"]
+
+    def record(self, epoch: int, burn_in: bool, lam: float | None, accuracies: Accuracies | None) -> EpochRecord:
         """Read the sums, the epoch's one wait for the device."""
         weighted, plain, correct, effective = self.sums.tolist()
         return EpochRecord(
@@ -78,7 +146,10 @@ class EpochMeter:
             robust_accuracy=None if accuracies is None else accuracies.robust,
             kappa_histogram=[] if self.histogram is None else self.histogram.tolist(),
             effective_sample_size=effective / self.batches,
-            lr=lr,
+            weight_histogram=self.weight_histogram.tolist(),
+            skipped_batches=self.skipped,
+            validated_model=None if accuracies is None else accuracies.model,
+            lr=self.lr,
             lam=lam,
             seconds=time.perf_counter() - self.began,
         )

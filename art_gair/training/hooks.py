@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import torch
 
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.plugins.base import Plugin, StopTraining
-from art_gair.training.history import EpochRecord
+from art_gair.plugins.base import Candidates, Plugin, Run, StopTraining
+from art_gair.training.history import WatchedRecord
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,25 @@ def around_validation(plugins: Sequence[Plugin]) -> Iterator[None]:
         yield
 
 
-def end_epoch(plugins: Sequence[Plugin], record: EpochRecord) -> bool:
+def find_candidates(plugins: Sequence[Plugin]) -> Candidates:
+    """Return the models that plugins ask to be validated, under names of their own."""
+    found: dict[str, AbstractContextManager[None]] = {}
+    for plugin in plugins:
+        for name, lent in plugin.candidates():
+            if name not in found:
+                found[name] = lent
+            elif name != "raw":
+                found[f"{name} {1 + sum(other.startswith(name) for other in found)}"] = lent
+    return list(found.items())
+
+
+def between_steps(plugins: Sequence[Plugin], run: Run) -> None:
+    """Call `between_steps` of each plugin."""
+    for plugin in plugins:
+        plugin.between_steps(run)
+
+
+def end_epoch(plugins: Sequence[Plugin], record: WatchedRecord) -> bool:
     """Call `end_epoch` of each plugin; return whether one of them stops the training."""
     stopped = False
     for plugin in plugins:

@@ -2,82 +2,110 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from typing import Any
 
-from torch.optim.lr_scheduler import LRScheduler
-from tqdm.auto import trange
-
-from art_gair import generators
-from art_gair.training.data import Epoch, merge_singles, on_device
-from art_gair.training.history import EpochMeter, EpochRecord
-from art_gair.training.hooks import around_training, around_validation, end_epoch
-from art_gair.training.plan import TrainingPlan
-from art_gair.training.schedulers import advance
+from art_gair.plugins.base import Plugin
+from art_gair.plugins.checkpoint import Checkpoint
+from art_gair.training.data import Batch
+from art_gair.training.history import Accuracies, EpochMeter, WatchedRecord
+from art_gair.training.hooks import around_training, around_validation, between_steps, end_epoch, find_candidates
+from art_gair.training.interrupts import LeavingError
+from art_gair.training.progress import Progress
+from art_gair.training.resume import resume
+from art_gair.training.run import TrainingRun
 from art_gair.training.step import TrainingStep
-from art_gair.training.validation import Validation
-
-logger = logging.getLogger(__name__)
 
 
-def train(
-    plan: TrainingPlan,
-    batches: Epoch,
-    scheduler: LRScheduler | None,
-    validation: Validation | None,
-    history: list[EpochRecord],
-) -> None:
-    """Train through the plan's epochs, or until a plugin stops; append a record for each.
+def train(run: TrainingRun, progress: Progress, resume_from: Checkpoint | None = None) -> None:
+    """Train through the epochs of a run, or until a plugin stops; append a record for each.
 
     An epoch ends in this order: validation, record, scheduler, log, the plugins' `end_epoch`.
 
+    :param resume_from: whose newest save to go on from, if it has one.
     :raises FloatingPointError: when a step is not finite; the model and the optimizer are as they were before it.
-    :raises ValueError: when an epoch has no batch, or the weighting's weights are unusable.
+    :raises ValueError: when an epoch has no batch, the weighting's weights are unusable, or the save is of another
+        training.
+    :raises KeyboardInterrupt, SystemExit: when Ctrl-C or SIGTERM asks for it, after the batch and the plugins' save.
     """
-    with around_training(plan.plugins, plan.classifier, plan.optimizer):
-        # disable=None: a bar is for terminals and notebooks; a file gets the line that each epoch logs.
-        for epoch in trange(len(plan.burn_in), desc="Adversarial Training GAIRAT - Epochs", disable=None):
-            record = _train_epoch(plan.make_step(epoch), batches, validation)
-            history.append(record)
-            advance(scheduler, record)
-            _log(record)
-            if end_epoch(plan.plugins, record):
-                break
+    plan = run.plan
+    with run.interrupts, around_training(plan.plugins, plan.classifier, plan.optimizer):
+        if resume_from is not None:
+            resume(run, resume_from)
+        try:
+            _rest(run)
+            while not run.done:
+                _train_epoch(run, progress)
+                _rest(run)
+        finally:
+            progress.close()
 
 
-def _train_epoch(step: TrainingStep, batches: Epoch, validation: Validation | None) -> EpochRecord:
-    epoch, device = step.epoch, step.classifier.device
-    meter = EpochMeter(step.max_iter, device)
-    for plugin in step.plugins:
-        plugin.begin_epoch(epoch)
-    lr = float(step.optimizer.param_groups[0]["lr"])
-    for x, labels, some_missing in on_device(merge_singles(batches()), device):
-        step(x, labels, meter, unlabelled=some_missing)
-        step.guard.require_finite(epoch, lr)
-    step.guard.require_finite(epoch, lr, now=True)
+def _train_epoch(run: TrainingRun, progress: Progress) -> None:
+    step, meter, groups = run.begin_epoch()
+    progress.begin_epoch(run.epoch, run.batch, run.history)
+    for group in _uninterrupted(run, groups):
+        step(group, meter)
+        run.require_finite()
+        run.scheduler.end_batch()
+        run.batch += 1
+        progress.step(meter, waited=step.guard.has_waited)
+        _rest(run)
+    run.require_finite(now=True)
+    _require_batches(run, meter)
+    accuracies = _validate(run, step)
+    record = meter.record(run.epoch, step.in_burn_in, _lam(step.weighting, run.epoch), accuracies)
+    run.end_epoch(record)
+    run.notices.look(run.history, meter)
+    run.scheduler.end_epoch(record)
+    progress.end_epoch(record, run.history)
+    run.stopped = end_epoch(run.plan.plugins, WatchedRecord.of(record, meter.examples))
+
+
+def _rest(run: TrainingRun) -> None:
+    """Let plugins look at a run at rest, and save it; leave if a signal asked for it."""
+    run.leaving = run.interrupts.received is not None
+    between_steps(run.plan.plugins, run)
+    if run.leaving:
+        place = f"in epoch {run.epoch} after batch {run.batch - 1}" if run.batch else f"before epoch {run.epoch}"
+        notes = run.notes or ["No Checkpoint saved it; the classifier holds its weights."]
+        raise run.interrupts.error(" ".join([f"{run.interrupts.name} stopped the training {place}.", *notes]))
+
+
+def _uninterrupted(run: TrainingRun, groups: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
+    """Yield the groups; if their source fails because the signal has reached its workers too, leave."""
+    while True:
+        try:
+            group = next(groups, None)
+        except Exception:
+            if run.interrupts.received is None:
+                raise
+            _rest(run)
+        if group is None:
+            return
+        yield group
+
+
+def _require_batches(run: TrainingRun, meter: EpochMeter) -> None:
+    if run.batch == 0:
+        raise ValueError(f"generator yielded no batch in epoch {run.epoch}.")
     if meter.batches == 0:
-        raise ValueError(f"generator yielded no batch in epoch {epoch}.")
-    accuracies = None
-    if validation is not None:
-        # Validation draws random starts; training must go on as if it had not. ART's own attacks draw from all three.
-        with generators.restored(device), around_validation(step.plugins):
-            accuracies = validation(step)
-    return meter.record(epoch, step.in_burn_in, lr, _lam(step.weighting, epoch), accuracies)
+        raise FloatingPointError(f"none of the {run.batch} steps of epoch {run.epoch} was finite; all were skipped.")
+
+
+def _validate(run: TrainingRun, step: TrainingStep) -> Accuracies | None:
+    validation = run.validation
+    if validation is None or not run.validated[run.epoch]:
+        return None
+    plugins: list[Plugin] = [*step.plugins]
+    try:
+        with around_validation(plugins):
+            return validation(step, find_candidates(plugins))
+    except LeavingError:
+        _rest(run)
+        raise
 
 
 def _lam(weighting: Any, epoch: int) -> float | None:
     lam: float | None = weighting.lam_at(epoch) if hasattr(weighting, "lam_at") else None
     return lam
-
-
-def _log(record: EpochRecord) -> None:
-    logger.info(
-        "epoch: %s time(s): %.1f loss: %.4f acc(tr, adv): %.4f acc(val): %s acc(val, adv): %s ess: %.1f lr: %g",
-        record["epoch"],
-        record["seconds"],
-        record["loss"],
-        record["train_robust_accuracy"],
-        *("-" if a is None else f"{a:.4f}" for a in (record["clean_accuracy"], record["robust_accuracy"])),
-        record["effective_sample_size"],
-        record["lr"],
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import PerSampleLoss
 from art_gair.plugins.base import Plugin
+from art_gair.training.augment import Augment
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.step import TrainingStep
 from art_gair.training.train_mode import TrainMode
@@ -34,14 +36,25 @@ class TrainingPlan:
     plugins: Sequence[Plugin]
     train_mode: TrainMode
     burn_in: list[bool]
+    augment: Augment | None
+    max_skipped: int
+    environment: dict[str, str]
+    """Settings that may differ when the training is resumed."""
 
     def __post_init__(self) -> None:
-        self.guard = FiniteGuard(self.classifier, self.optimizer)
+        self.guard = FiniteGuard(self.classifier, self.optimizer, self.max_skipped)
 
-    def make_step(self, epoch: int) -> TrainingStep:
-        """Return the step of an epoch, counted from 0."""
+    def stateful(self) -> dict[str, Any]:
+        """Return the parts beside model, optimizer and plugins that have a state of their own, by name."""
+        transform = None if self.augment is None else self.augment.transform
+        parts = {"attack": self.attack, "weighting": self.weighting, "objective": self.objective, "augment": transform}
+        methods = ("state_dict", "load_state_dict")
+        return {name: part for name, part in parts.items() if all(hasattr(part, method) for method in methods)}
+
+    def make_step(self, epoch: int, taken: int = 0, skipped: int = 0) -> TrainingStep:
+        """Return the step of an epoch, counted from 0, of which some steps may be taken already, or skipped."""
         self.classifier.begin_epoch()
-        self.guard.begin_epoch()
+        self.guard.begin_epoch(taken, skipped)
         second = self.second_attack
         return TrainingStep(
             classifier=self.classifier,
@@ -57,6 +70,7 @@ class TrainingPlan:
             train_mode=self.train_mode,
             epoch=epoch,
             in_burn_in=self.burn_in[epoch],
+            augment=self.augment,
         )
 
     def _weighting(self, epoch: int) -> Weighting:

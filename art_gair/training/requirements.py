@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -91,6 +91,13 @@ def check_schedules(nb_epochs: int, attack: InnerAttack, weighting: Any) -> None
             attack.at_epoch(epoch)
         if hasattr(weighting, "lam_at"):
             weighting.lam_at(epoch)
+
+
+def check_validated(plugins: Sequence[Plugin], *, validated: bool) -> None:
+    """Refuse a plugin that watches validation where there is none."""
+    for plugin in plugins:
+        if plugin.needs_validation and not validated:
+            raise ValueError(f"plugin {plugin!r} needs validation_data; none is given.")
 
 
 def check_burn_in(setting: BurnIn) -> BurnIn:

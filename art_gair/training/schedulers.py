@@ -1,4 +1,4 @@
-"""Schedulers of the learning rate: which a training can step once an epoch, and how it does."""
+"""Schedulers of the learning rate: after what a training steps them, and which it refuses."""
 
 from __future__ import annotations
 
@@ -16,38 +16,121 @@ PER_BATCH = (OneCycleLR, CyclicLR)
 """Schedulers that torch's documentation steps after each batch."""
 
 
-def check_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer, nb_epochs: int, *, validated: bool) -> None:
-    """Refuse what is no scheduler of this optimizer, needs a step each batch, or would fail in a later epoch.
+class Scheduler:
+    """A scheduler, and whether it is stepped after each epoch or after each of the optimizer's steps.
 
-    :raises TypeError, ValueError: with the reason.
+    :param scheduler: one of torch.optim.lr_scheduler, another object with step() and state_dict(), or None.
+    :param optimizer: of the training.
+    :param steps: optimizer steps an epoch, None if that is unknown.
+    :param when: "epoch", "batch", or None: "batch" for OneCycleLR and CyclicLR, also inside another, else "epoch".
+    :param validated: whether epochs have a robust accuracy, which ReduceLROnPlateau watches in mode "max".
+    :raises TypeError, ValueError: if it is no scheduler of this optimizer, or cannot be stepped in this way.
     """
-    if scheduler is None:
-        return
-    if not isinstance(scheduler, LRScheduler):
-        raise TypeError(f"scheduler is a {type(scheduler).__name__}; expected one of torch.optim.lr_scheduler.")
-    if scheduler.optimizer is not optimizer:
-        raise ValueError("scheduler updates another optimizer; expected one of the classifier's optimizer.")
-    for part in _parts(scheduler):
-        name = type(part).__name__
-        if isinstance(part, PER_BATCH):
-            raise ValueError(
-                f"scheduler {name} is made to be stepped after each batch, but a training steps its scheduler after "
-                "each epoch; expected one that counts epochs, such as CosineAnnealingLR."
+
+    def __init__(
+        self,
+        scheduler: Any,
+        optimizer: torch.optim.Optimizer,
+        *,
+        steps: int | None,
+        when: str | None,
+        validated: bool,
+    ) -> None:
+        self.steps = steps
+        self.scheduler, self.plateau = scheduler, isinstance(scheduler, ReduceLROnPlateau)
+        if when not in (None, "epoch", "batch"):
+            raise ValueError(f"scheduler_step is {when!r}; expected 'epoch', 'batch' or None.")
+        if scheduler is None:
+            if when is not None:
+                raise ValueError(f"scheduler_step is {when!r}, but no scheduler is given.")
+            self.per_batch = False
+            return
+        if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "state_dict", None)):
+            raise TypeError(
+                f"scheduler is a {type(scheduler).__name__}; expected one of torch.optim.lr_scheduler, or an object "
+                "with step() and state_dict()."
             )
-        if isinstance(part, ReduceLROnPlateau) and part.mode == "max" and not validated:
+        if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+            raise ValueError("scheduler updates another optimizer; expected one of the classifier's optimizer.")
+        parts = list(_parts(scheduler))
+        per_batch = [type(part).__name__ for part in parts if isinstance(part, PER_BATCH)]
+        self.per_batch = bool(per_batch) if when is None else when == "batch"
+        if per_batch and not self.per_batch:
+            raise ValueError(f"scheduler_step is 'epoch', but {per_batch[0]} is made to be stepped after each batch.")
+        for part in parts:
+            if isinstance(part, ReduceLROnPlateau):
+                self._check_plateau(part, validated)
+
+    def rehearse(self, first: int, nb_epochs: int, taken: int = 0, state: dict[str, Any] | None = None) -> None:
+        """Step a copy through the epochs to come: a list of rates may be too short.
+
+        A scheduler that cannot be copied is left to fail when it fails.
+
+        :param first: epoch that is trained next, of which `taken` steps are taken.
+        :param state: of the scheduler, where a training is resumed.
+        :raises ValueError: if it fails, saying where.
+        """
+        unknown = self.per_batch and self.steps is None
+        if not isinstance(self.scheduler, LRScheduler) or self.plateau or unknown:
+            return
+        copied = _copy(self.scheduler)
+        if copied is None:
+            return
+        if state is not None:
+            copied.load_state_dict(state)
+        steps = self.steps if self.per_batch and self.steps is not None else 1
+        for i in range(first * steps + (taken if self.per_batch else 0), nb_epochs * steps):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that the optimizer was not stepped before its scheduler
+                    copied.step()
+            except Exception as error:
+                within = f", step {i % steps} of {steps}" if steps > 1 else ""
+                reason = f"{type(error).__name__}: {error}"
+                raise ValueError(
+                    f"scheduler fails after epoch {i // steps} of {nb_epochs}{within}: {reason}"
+                ) from error
+
+    def _check_plateau(self, part: ReduceLROnPlateau, validated: bool) -> None:
+        if self.per_batch:
+            raise ValueError("scheduler is ReduceLROnPlateau, which watches epochs; scheduler_step must be 'epoch'.")
+        if part.mode == "max" and not validated:
             raise ValueError('scheduler is ReduceLROnPlateau in mode "max", which needs validation_data to watch.')
-    if not isinstance(scheduler, ReduceLROnPlateau):
-        _rehearse(scheduler, nb_epochs)
 
+    def end_batch(self) -> None:
+        """Step a scheduler that counts batches."""
+        if self.per_batch:
+            self.scheduler.step()
 
-def advance(scheduler: LRScheduler | None, record: EpochRecord) -> None:
-    """Step the scheduler; ReduceLROnPlateau watches the loss in mode "min", validation's robust accuracy in "max"."""
-    if isinstance(scheduler, ReduceLROnPlateau):
-        metric = record["loss"] if scheduler.mode == "min" else record["robust_accuracy"]
-        assert metric is not None
-        scheduler.step(metric)
-    elif scheduler is not None:
-        scheduler.step()
+    def end_epoch(self, record: EpochRecord) -> None:
+        """Step one that counts epochs; ReduceLROnPlateau watches the loss or, in mode "max", the robust accuracy."""
+        if self.scheduler is None or self.per_batch:
+            return
+        if not self.plateau:
+            self.scheduler.step()
+            return
+        metric = record["loss"] if self.scheduler.mode == "min" else record["robust_accuracy"]
+        if metric is not None:  # an epoch that is not validated says nothing
+            self.scheduler.step(metric)
+
+    def state(self) -> dict[str, Any] | None:
+        """Return the scheduler's own state."""
+        return None if self.scheduler is None else self.scheduler.state_dict()
+
+    def load(self, state: dict[str, Any] | None) -> None:
+        """Take over its own state.
+
+        :raises TypeError: if it cannot.
+        """
+        if self.scheduler is None:
+            return
+        if not callable(getattr(self.scheduler, "load_state_dict", None)):
+            raise TypeError(f"scheduler is a {type(self.scheduler).__name__} without load_state_dict(state).")
+        self.scheduler.load_state_dict(state)
+
+    def __repr__(self) -> str:
+        names = [type(part).__name__ for part in _parts(self.scheduler)] if self.scheduler is not None else ["None"]
+        return " of ".join(names) + (" each batch" if self.per_batch else "")
 
 
 def _parts(scheduler: Any) -> Iterator[Any]:
@@ -57,22 +140,13 @@ def _parts(scheduler: Any) -> Iterator[Any]:
         yield from _parts(part)
 
 
-def _rehearse(scheduler: LRScheduler, nb_epochs: int) -> None:
-    """Step a copy, on an optimizer that updates nothing, through all epochs: a list of rates may be too short.
-
-    A scheduler that cannot be copied is left to fail when it fails.
-    """
+def _copy(scheduler: LRScheduler) -> LRScheduler | None:
+    """Return a copy on an optimizer that updates nothing; None if it cannot be copied."""
     groups = [{**group, "params": [torch.zeros(1)]} for group in scheduler.optimizer.param_groups]
-    idle = torch.optim.SGD(groups, lr=0.1)
+    idle = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    for group, original in zip(idle.param_groups, scheduler.optimizer.param_groups, strict=True):
+        group.update({k: v for k, v in original.items() if k != "params"})
     try:
-        rehearsed = copy.deepcopy(scheduler, {id(scheduler.optimizer): idle})
+        return copy.deepcopy(scheduler, {id(scheduler.optimizer): idle})
     except Exception:
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the optimizer was not stepped before its scheduler
-        for epoch in range(nb_epochs):
-            try:
-                rehearsed.step()
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise ValueError(f"scheduler fails after epoch {epoch} of {nb_epochs}: {reason}") from error
+        return None

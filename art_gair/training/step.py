@@ -11,13 +11,15 @@ from torch import Tensor
 
 from art_gair.attacks.base import Perturb
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.objectives.base import Batch, Objective, Terms
+from art_gair.objectives.base import Batch, Objective
 from art_gair.objectives.per_sample import PerSampleLoss
 from art_gair.plugins.base import Plugin
+from art_gair.training import data
+from art_gair.training.augment import Augment
+from art_gair.training.effective_batch import EffectiveBatch, Part
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochMeter
 from art_gair.training.train_mode import TrainMode
-from art_gair.training.weights import weigh
 from art_gair.weighting.base import Weighting
 
 
@@ -38,45 +40,53 @@ class TrainingStep:
     train_mode: TrainMode
     epoch: int
     in_burn_in: bool
+    augment: Augment | None = None
 
-    def __call__(self, x: Tensor, labels: Tensor, meter: EpochMeter, *, unlabelled: bool = False) -> None:
-        """Take one step on a batch that lies on the device.
+    def __call__(self, batches: Sequence[data.Batch], meter: EpochMeter) -> None:
+        """Take one step on a batch, or on several whose gradients are added up, that lie on the device.
 
-        :param x: inputs, float32 (n, *input_shape).
-        :param labels: classes, int64 (n,); -1 for unlabelled samples, where the objective can use them.
+        :param batches: inputs, float32 (n, *input_shape); classes, int64 (n,), -1 for unlabelled samples, where the
+            objective can use them; and whether there are any: the host knows, and need not ask the device.
         :param meter: takes the batch's sums.
-        :param unlabelled: whether there are any; the host knows, and need not ask the device.
         """
-        targets = self._targets(x, labels) if unlabelled else labels
-        x_adv, kappa = self.attack(x, targets)
-        x_second = None if self.second_attack is None else self.second_attack(x, targets)[0]
-        batch = Batch(x, x_adv, labels, x_second)
-
-        def weighted_loss() -> tuple[Tensor, Tensor, Terms]:
-            terms = self.objective(self.classifier, self.loss, batch)
-            seen = {"kappa": kappa, "max_iter": self.max_iter, "logits": terms.logits.detach(), "labels": targets}
-            weights = weigh(self.weighting, **seen, epoch=self.epoch)
-            return self.objective.total(weights, terms), weights, terms
-
+        parts = [self._attack(*batch) for batch in batches]
+        loss = EffectiveBatch(
+            *(self.classifier, self.objective, self.loss, self.weighting, self.max_iter, self.epoch), parts
+        )
         with self.guard.keeping():
             self.train_mode()
             self._zero_grad()
             with ExitStack() as around:
                 for plugin in self.plugins:
-                    around.enter_context(plugin.around_loss(lambda: weighted_loss()[0]))
-                total, weights, terms = weighted_loss()
-                total.backward()
+                    around.enter_context(plugin.around_loss(loss))
+                for part in loss.parts():
+                    part.backward()
             for plugin in self.plugins:
                 plugin.after_backward()
-            self.guard.step(total, weights, seen=[terms.logits.detach(), terms.weighted.detach()])
+            seen, gradients = [loss.terms.logits, loss.terms.weighted], [g for part in parts for g in part.gradients]
+            taken = self.guard.step(loss.total, loss.weights, seen, gradients)
+        if not taken:
+            meter.skipped += 1
+            return
         for plugin in self.plugins:
             plugin.after_step()
 
-        meter.update(weights, terms, total, targets, kappa)
+        meter.update(loss.weights, loss.terms, loss.total, loss.targets, loss.kappa)
+        meter.look(parts)
 
     def __post_init__(self) -> None:
         updated = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         self.not_updated = [p for p in self.classifier.module.parameters() if id(p) not in updated]
+
+    def _attack(self, x: Tensor, labels: Tensor, unlabelled: bool) -> Part:
+        """Augment and attack a part of the batch."""
+        if self.augment is not None:
+            x = self.augment(x)
+        targets = self._targets(x, labels) if unlabelled else labels
+        x_adv, kappa = self.attack(x, targets)
+        gradients = self.classifier.take_gradient()
+        x_second = None if self.second_attack is None else self.second_attack(x, targets)[0]
+        return Part(Batch(x, x_adv, labels, x_second), targets, kappa, gradients)
 
     def _zero_grad(self) -> None:
         """Drop all gradients, those of parameters that the optimizer does not update as well."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,17 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
+from art_gair import generators
 from art_gair.attacks.art_attack import as_inner_attack
 from art_gair.attacks.base import InnerAttack, Perturb, check_perturbed
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
-from art_gair.checks import require_fit
+from art_gair.checks import require_fit, require_int, require_number
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.engine.model_state import State, copied, live_state, put_back
+from art_gair.engine.model_state import State, copied, live_state, moved_to, put_back
+from art_gair.hashing import hash_rows
+from art_gair.plugins.base import Candidates
 from art_gair.training.history import Accuracies
+from art_gair.training.settings import Settings, describe
 from art_gair.training.step import TrainingStep
 
 logger = logging.getLogger(__name__)
@@ -42,16 +46,28 @@ class BestEpoch:
         self.kept: State = {}
         self.rank = (-1.0, -1.0)
         self.epoch: int | None = None
+        self.model = "raw"
 
-    def look(self, epoch: int, clean: float, robust: float) -> None:
+    def look(self, epoch: int, accuracies: Accuracies) -> None:
         """Copy the model as it stands now, if it is the best so far."""
-        if (robust, clean) > self.rank:
+        if (accuracies.robust, accuracies.clean) > self.rank:
             kept = copied(live_state(self.module))  # the earlier copy stays whole if an interrupt comes now
-            self.kept, self.rank, self.epoch = kept, (robust, clean), epoch
+            self.kept, self.rank = kept, (accuracies.robust, accuracies.clean)
+            self.epoch, self.model = epoch, accuracies.model
 
     def restore(self) -> None:
         """Give the model the best epoch's weights and buffers, bit for bit."""
         put_back(self.module, self.kept)
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been kept."""
+        return {name: getattr(self, name) for name in ("kept", "rank", "epoch", "model")}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what an earlier `state` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.kept = moved_to(self.module, self.kept)
 
 
 @contextmanager
@@ -70,7 +86,8 @@ def _restore(best: BestEpoch | None) -> list[str]:
     if best is None or best.epoch is None:
         return []
     best.restore()
-    note = f"The classifier holds the weights of epoch {best.epoch}, the best on validation_data (keep_best)."
+    whose = "" if best.model == "raw" else f" ({best.model})"
+    note = f"The classifier holds the weights of epoch {best.epoch}{whose}, the best on validation_data (keep_best)."
     logger.info(note)
     return [note]
 
@@ -91,18 +108,40 @@ class Validation:
     attacks: list[OnBatches] | None
     batch_size: int
     best: BestEpoch | None
+    named: Any = None
+    """The attacks as they were given."""
+    every: int = 1
+    check: Callable[[], None] = lambda: None
+    """Called before each batch; may raise to leave."""
 
-    def __call__(self, step: TrainingStep) -> Accuracies:
-        """Return the accuracies of the model in eval mode."""
+    def at(self, nb_epochs: int) -> list[bool]:
+        """Return for each epoch whether it is validated: every so many, and the last."""
+        return [(epoch + 1) % self.every == 0 or epoch == nb_epochs - 1 for epoch in range(nb_epochs)]
+
+    def describe(self) -> Settings:
+        """Return what is validated, by names that begin with "validation": it matters to `keep_best` alone."""
+        found = {"validation.keep_best": str(self.best is not None)}
+        found |= {"validation.x": hash_rows(self.x), "validation.y": hash_rows(self.labels)}
+        return found | describe("validation_attack", self.named)
+
+    def __call__(self, step: TrainingStep, candidates: Candidates = ()) -> Accuracies:
+        """Return the accuracies of the model in eval mode, or of the best of the candidates, tried alike."""
+        accuracies = []
+        for name, lent in candidates or [("raw", nullcontext())]:
+            with generators.restored(self.classifier.device), lent:
+                accuracies.append(self._measure(step, name))
+        return max(accuracies, key=lambda found: (found.robust, found.clean))
+
+    def _measure(self, step: TrainingStep, name: str) -> Accuracies:
         everything = torch.arange(len(self.x))
         clean = self._right(everything, (_unattacked, self.batch_size))
         if self.attacks is None:
             robust = self._right(everything, (step.attack, self.batch_size))
         else:
             robust = self._withstands_all(clean, self.attacks)
-        accuracies = Accuracies(clean.double().mean().item(), robust.double().mean().item())
+        accuracies = Accuracies(clean.double().mean().item(), robust.double().mean().item(), name)
         if self.best is not None:
-            self.best.look(step.epoch, *accuracies)
+            self.best.look(step.epoch, accuracies)
         return accuracies
 
     def _withstands_all(self, clean: Tensor, attacks: list[OnBatches]) -> Tensor:
@@ -120,6 +159,7 @@ class Validation:
         perturb, batch_size = attack
         right = []
         for part in rows.split(batch_size):
+            self.check()
             x, labels = (t[part].to(self.classifier.device) for t in (self.x, self.labels))
             x_adv, _ = perturb(x.float(), labels)
             with self.classifier.attacked(x_adv) as logits_of, torch.no_grad():
@@ -134,6 +174,8 @@ def make_validation(
     data: Any,
     attack: Any,
     keep_best: Any,
+    every: Any = 1,
+    on: Any = None,
 ) -> Validation | None:
     """Return what validates an epoch, None without data; what could not is refused.
 
@@ -141,8 +183,10 @@ def make_validation(
     """
     if not isinstance(keep_best, bool):
         raise TypeError(f"keep_best is {keep_best!r}; expected True or False.")
+    every = require_int(every, "validate_every", at_least=1)
     if data is None:
-        for name, given in (("validation_attack", attack is not None), ("keep_best", keep_best)):
+        asked = {"validation_attack": attack is not None, "keep_best": keep_best, "validate_every": every != 1}
+        for name, given in {**asked, "validate_on": on is not None}.items():
             if given:
                 raise ValueError(f"{name} is given, but no validation_data; expected a pair (x, y) to validate on.")
         return None
@@ -151,14 +195,31 @@ def make_validation(
     if keep_best and attack is None:
         _require_fixed(training_attack, "keep_best needs a validation_attack: the training attack")
     x = tensor_classifier.inputs(data[0], "validation_data's x")
+    labels = tensor_classifier.labels(data[1], len(x), "validation_data's y")
+    rows = _subset(on, len(x))
     return Validation(
         classifier=tensor_classifier,
-        x=x,
-        labels=tensor_classifier.labels(data[1], len(x), "validation_data's y"),
+        x=x if rows is None else x[rows],
+        labels=labels if rows is None else labels[rows],
         attacks=None if attack is None else [_on_batches(a, tensor_classifier, classifier) for a in _listed(attack)],
         batch_size=as_inner_attack(training_attack).batch_size,
         best=BestEpoch(tensor_classifier) if keep_best else None,
+        named=attack,
+        every=every,
     )
+
+
+def _subset(on: Any, n: int) -> Tensor | None:
+    """Return the rows of a fixed random subset, rising; the same for the same n in every training."""
+    if on is None:
+        return None
+    if isinstance(on, float):
+        size = max(1, round(require_number(on, "validate_on", above=0.0, at_most=1.0) * n))
+    else:
+        size = require_int(on, "validate_on", at_least=1)
+    if size > n:
+        raise ValueError(f"validate_on is {on!r}; validation_data has {n} samples, expected at most that.")
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:size].sort().values
 
 
 def _unattacked(x: Tensor, labels: Tensor) -> tuple[Tensor, None]:

@@ -31,6 +31,8 @@ class InstanceWeighting(ABC):
     """Base of the package's schemes: it normalises the raw weights whose logarithms a scheme gives."""
 
     needs_kappa = False
+    needs_logits = True
+    """Whether the weights depend on the logits; without them gradients are accumulated in one forward pass a part."""
 
     def lam_at(self, epoch: int) -> float | None:
         """Return lam in an epoch, for a scheme that has one."""
@@ -69,6 +71,7 @@ class KappaWeighting(InstanceWeighting):
     """A scheme on kappa alone."""
 
     needs_kappa = True
+    needs_logits = False
 
     @abstractmethod
     def log_weights(self, kappa: Tensor, max_iter: int, epoch: int) -> Tensor:

@@ -36,6 +36,11 @@ class Mixed:
         """Whether either scheme does."""
         return any(getattr(scheme, "needs_kappa", False) for scheme in (self.a, self.b))
 
+    @property
+    def needs_logits(self) -> bool:
+        """Whether either scheme does; one that does not say may."""
+        return any(getattr(scheme, "needs_logits", True) for scheme in (self.a, self.b))
+
     def __call__(self, *, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
         """Weigh a batch: arguments as in `Weighting`, -> (n,), >= 0, mean 1."""
         a, b = (

@@ -11,6 +11,8 @@ from art_gair.weighting.base import InstanceWeighting
 class UniformWeighting(InstanceWeighting):
     """Weight 1 for every sample: the base method itself."""
 
+    needs_logits = False
+
     def _raw(
         self, kappa: Tensor | None, max_iter: int, logits: Tensor | None, labels: Tensor | None, epoch: int
     ) -> Tensor:

@@ -1,0 +1,136 @@
+"""The batches of one epoch, on their way from the source to the steps."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+
+from art_gair.training.data import Batch, Source
+
+logger = logging.getLogger(__name__)
+
+
+class EpochBatches:
+    """The batches of one epoch on the device, in groups for one step each; it can begin in the middle of the epoch.
+
+    Batches of arrays that were taken already are left out. Those of a generator are gone through again: it begins with
+    all random generators where they stood at the beginning of the epoch, and the last batch that had been asked for is
+    asked for with them as they stood then, since a transformation may draw from them.
+
+    :param accumulate: batches a step.
+    """
+
+    def __init__(self, source: Source, device: torch.device, accumulate: int) -> None:
+        self.source, self.device, self.accumulate = source, device, accumulate
+        self.began = self.source.read_generators(self.device)
+        self.pulls, self.before_pull = 0, self.began
+        self.labels_seen = hashlib.sha256()
+        self.replayed: dict[str, Any] | None = None
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        """Begin the epoch."""
+        return self._groups(self.source() if self.source.bounds is not None else self._watched())
+
+    def resumed(self, state: dict[str, Any], taken: int) -> Iterator[list[Batch]]:
+        """Go on in an epoch after `taken` steps, where `state` was saved; put the generators back as they were then."""
+        now = self.source.read_generators(self.device)
+        self.source.put_back_generators(self.device, state["began"])
+        self.began = self.source.read_generators(self.device)
+        if self.source.bounds is not None:
+            groups = self._groups(self.source.epoch(taken * self.accumulate))
+        else:
+            self.replayed = state
+            groups = self._groups(self._watched())
+            if sum(1 for _ in islice(groups, taken)) < taken:
+                raise ValueError(f"generator yielded fewer batches than the {taken * self.accumulate} taken before.")
+        self.source.put_back_generators(self.device, now)
+        return groups
+
+    def state(self) -> dict[str, Any]:
+        """Return what `resumed` needs."""
+        names = ("began", "pulls", "before_pull")
+        return {**{name: getattr(self, name) for name in names}, "labels_seen": self.labels_seen.hexdigest()}
+
+    def samples(self, step: int) -> list[int] | None:
+        """Return the rows of the arrays that a step of this epoch took, None for a generator."""
+        bounds, order = self.source.bounds, self.source.order
+        if bounds is None or order is None:
+            return None
+        end = min((step + 1) * self.accumulate, len(bounds) - 1)
+        rows: list[int] = order[bounds[step * self.accumulate] : bounds[end]].tolist()
+        return rows
+
+    def _groups(self, batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+        return grouped(on_device(merge_singles(batches), self.device), self.accumulate)
+
+    def _watched(self) -> Iterator[Batch]:
+        """Yield the source's batches; note where the generators stood before each was asked for."""
+        batches = iter(self.source())
+        while True:
+            replayed = self.replayed
+            if replayed is not None and self.pulls + 1 == replayed["pulls"]:
+                self.source.put_back_generators(self.device, replayed["before_pull"])
+            self.before_pull = self.source.read_generators(self.device)
+            batch = next(batches, None)
+            self.pulls += 1
+            if batch is not None and batch[1].is_cpu:
+                self.labels_seen.update(batch[1].numpy().tobytes())
+            if replayed is not None and self.pulls == replayed["pulls"]:
+                self._compare(replayed["labels_seen"])
+            if batch is None:
+                return
+            yield batch
+
+    def _compare(self, labels_seen: str) -> None:
+        if self.labels_seen.hexdigest() != labels_seen:
+            logger.warning(
+                "The generator yields other batches than before the training was stopped; in the rest of this epoch "
+                "samples may be repeated or missed. An order that follows from torch's generator can be repeated."
+            )
+
+
+def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield `size` batches at a time, the last ones of an epoch in a smaller group."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def merge_singles(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Merge a batch of one sample into its larger neighbour: BatchNorm cannot train on a single sample.
+
+    So the last batch of an epoch has up to batch_size + 1 samples. With a batch size of 1 nothing is merged.
+    """
+    held: Batch | None = None
+    for batch in batches:
+        if held is None:
+            held = batch
+        elif (len(batch[0]) == 1) != (len(held[0]) == 1):
+            held = (torch.cat([held[0], batch[0]]), torch.cat([held[1], batch[1]]), held[2] or batch[2])
+        else:
+            yield held
+            held = batch
+    if held is not None:
+        yield held
+
+
+def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Bring batches to the device, x as float32; to a GPU through pinned memory, one ahead of their use."""
+    ahead: list[Batch] = []
+    for x, labels, some_missing in batches:
+        if device.type == "cuda" and x.is_cpu:
+            x, labels = x.pin_memory(), labels.pin_memory()
+        ahead.append((x.to(device, non_blocking=True).float(), labels.to(device, non_blocking=True), some_missing))
+        if device.type != "cuda" or len(ahead) > 1:
+            yield ahead.pop(0)
+    yield from ahead

@@ -1,0 +1,84 @@
+"""Makes a run of the parts of a training: what cannot work is refused before it begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from art_gair.training.data import Source
+from art_gair.training.interrupts import Interrupts
+from art_gair.training.options import Options
+from art_gair.training.plan import TrainingPlan
+from art_gair.training.requirements import check_schedules, check_validated
+from art_gair.training.resume import find_checkpoint
+from art_gair.training.run import TrainingRun
+from art_gair.training.schedulers import Scheduler
+from art_gair.training.settings import OptimizerSettings, Settings, describe, describe_loss, describe_model
+from art_gair.training.validation import Validation
+
+
+def make_run(
+    plan: TrainingPlan,
+    source: Source,
+    validation: Validation | None,
+    options: Options,
+    classifier: Any,
+    optimizer: OptimizerSettings,
+) -> TrainingRun:
+    """Return a training at its beginning.
+
+    :param classifier: the user's PyTorchClassifier.
+    :param optimizer: the settings that its optimizer was made with.
+    :raises TypeError, ValueError: if the parts do not go together, by the name of the argument.
+    """
+    checkpoint = find_checkpoint(plan.plugins)
+    if options.resume and checkpoint is None:
+        raise ValueError("resume is True, but no Checkpoint is among the plugins; expected one, with the folder.")
+    check_schedules(options.nb_epochs, plan.attack, plan.weighting)
+    check_validated(plan.plugins, validated=validation is not None)
+    scheduler = Scheduler(
+        *(options.scheduler, plan.optimizer),
+        steps=options.steps(source.length),
+        when=options.scheduler_step,
+        validated=validation is not None,
+    )
+    if not options.resume:
+        scheduler.rehearse(0, options.nb_epochs)
+    run = TrainingRun(
+        plan=plan,
+        source=source,
+        scheduler=scheduler,
+        validation=validation,
+        nb_epochs=options.nb_epochs,
+        accumulate=options.accumulate,
+        settings={},
+        interrupts=Interrupts(),
+    )
+    if checkpoint is not None:
+        run.settings = _describe(run, options, classifier, optimizer)
+    return run
+
+
+def _describe(run: TrainingRun, options: Options, classifier: Any, optimizer: OptimizerSettings) -> Settings:
+    """Return what decides the result of the training, by name."""
+    plan = run.plan
+    found = {
+        **describe_model(classifier.model),
+        **optimizer.begun(),
+        **describe_loss(classifier.loss),
+        "scheduler": repr(run.scheduler),
+        "submodules in eval mode": ", ".join(plan.train_mode.frozen) or "none",
+        **run.source.content(),
+        **options.describe(),
+        **({} if run.validation is None else run.validation.describe()),
+    }
+    parts = {
+        "clip_values": classifier.clip_values,
+        "preprocessing": classifier.preprocessing_operations,
+        "attack": plan.attack,
+        "weighting": plan.weighting,
+        "objective": plan.objective,
+        "plugins": [plugin for plugin in plan.plugins if plugin.affects_training],
+    }
+    for name, part in parts.items():
+        found |= describe(name, part)
+    return found

@@ -1,0 +1,89 @@
+"""Goes on with a training from a checkpoint, if it is the same training.
+
+May differ, without a word: the number of epochs, plugins that only watch, `verbose`, what is validated as long as
+`keep_best` is off. With a warning: device, precision, `compile`, threads, workers of a loader, versions of packages.
+All else must be what it was: model, optimizer as it was made, scheduler, loss, data and batches, attack, weighting,
+objective, augmentation, plugins that change the model, seed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from art_gair.plugins.base import Plugin
+from art_gair.plugins.checkpoint import Checkpoint
+from art_gair.training.run import TrainingRun
+from art_gair.training.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 10
+"""Differences that a message lists."""
+
+VALIDATION = "validation"
+"""Beginning of the names that tell what is validated; without `keep_best` they may differ."""
+
+
+def find_checkpoint(plugins: Sequence[Plugin]) -> Checkpoint | None:
+    """Return the first Checkpoint among the plugins."""
+    return next((plugin for plugin in plugins if isinstance(plugin, Checkpoint)), None)
+
+
+def resume(run: TrainingRun, checkpoint: Checkpoint) -> None:
+    """Put the run where the newest whole checkpoint stands; without one it begins, saying so.
+
+    :raises ValueError: if that is another training, with what differs; nothing is changed then.
+    """
+    found = checkpoint.load()
+    if found is None:
+        logger.warning("resume=True: %s holds no checkpoint; the training begins.", checkpoint.folder)
+        return
+    path, state = found
+    if not isinstance(state, dict) or "settings" not in state:
+        raise ValueError(f"{path} is no training of this version of art_gair.")
+    require_same(run, state, f"{path} is of another training")
+    run.scheduler.rehearse(state["epoch"], run.nb_epochs, state["batch"], state["scheduler"])
+    run.load(state)
+    place = f"epoch {run.epoch}, batch {run.batch}" if run.batch else f"epoch {run.epoch}"
+    if run.done:
+        logger.warning("resume=True: the training of %s has ended, before epoch %d.", path, run.epoch)
+    else:
+        logger.info("Training goes on at %s, from %s.", place, path)
+
+
+def require_same(run: TrainingRun, state: dict[str, Any], what: str) -> None:
+    """Hold a saved training against the run.
+
+    :raises ValueError: if they differ in what decides the result.
+    """
+    before, now = state["settings"], run.settings
+    differing = {name: (before.get(name, "-"), now.get(name, "-")) for name in sorted({*before, *now})}
+    differing = {name: pair for name, pair in differing.items() if pair[0] != pair[1]}
+    if "True" not in (before.get("validation.keep_best"), now.get("validation.keep_best")):
+        differing = {name: pair for name, pair in differing.items() if not name.startswith(VALIDATION)}
+    trained = state["epoch"] + (state["batch"] > 0)
+    burn_ins = state["burn_in"][:trained], run.plan.burn_in[:trained]
+    if burn_ins[0] != burn_ins[1] and len(run.plan.burn_in) >= trained:
+        lengths = [f"{sum(epochs)} of {trained} epochs trained" for epochs in burn_ins]
+        differing["burn_in"] = (lengths[0], f"{lengths[1]}; give it as a number of epochs")
+    if differing:
+        raise ValueError(f"{what}; resume=True needs the same, or an empty folder. Then -> now: {_listed(differing)}.")
+    _warn_of_environment(run, state["environment"])
+
+
+def _warn_of_environment(run: TrainingRun, before: Settings) -> None:
+    now = run.environment()
+    changed = {k: (before.get(k, "-"), now.get(k, "-")) for k in sorted({*before, *now}) if before.get(k) != now.get(k)}
+    if changed:
+        logger.warning("Training goes on under other conditions, and no longer bit for bit: %s.", _listed(changed))
+
+
+def _listed(differing: dict[str, tuple[str, str]]) -> str:
+    shown = [f"{name}: {_short(a)} -> {_short(b)}" for name, (a, b) in list(differing.items())[:SHOWN]]
+    return "; ".join(shown) + (f"; and {len(differing) - SHOWN} more" if len(differing) > SHOWN else "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
