@@ -34,11 +34,13 @@ setup(
         "packaging>=21",  # ART 1.20 imports it without asking for it
     ],
     extras_require={
+        "augment": ["kornia>=0.8"],
         "autoattack": ["pyautoattack>=0.2"],
         "plots": ["matplotlib>=3.8"],
+        "tensorboard": ["tensorboard>=2.14"],
         "dev": [
             *("matplotlib>=3.8", "pyautoattack>=0.2", "pytest>=8", "pytest-cov>=5", "hypothesis>=6.100"),
-            *("ruff>=0.5", "mypy>=1.10"),
+            *("ruff>=0.5", "mypy>=1.10", "tensorboard>=2.14", "kornia>=0.8"),
         ],
     },
     classifiers=[

@@ -5,7 +5,7 @@ from art_gair.attacks.friendly_pgd import FriendlyPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from art_gair.objectives import AT, MART, TRADES
-from art_gair.plugins import AWP, EMA, CSVLogger, EarlyStopping, TensorBoard
+from art_gair.plugins import AWP, EMA, Checkpoint, CSVLogger, EarlyStopping, TensorBoard
 from art_gair.trainer import AdversarialTrainerGAIRAT
 from art_gair.weighting import DiscreteWeighting, MarginWeighting, SigmoidWeighting, TanhWeighting, UniformWeighting
 
@@ -19,6 +19,7 @@ __all__ = [
     "TRADES",
     "AdversarialTrainerGAIRAT",
     "CSVLogger",
+    "Checkpoint",
     "DiscreteWeighting",
     "EarlyStopping",
     "FriendlyPGD",

@@ -11,13 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "art_gair"
 
-SHARED = {"checks", "generators", "logits", "schedules"}
+SHARED = {"checks", "generators", "hashing", "logits", "schedules"}
 PARTS = {"attacks", "weighting", "objectives", "plugins"}
 
 ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(SHARED, SHARED),
     "engine": SHARED,
+    "storage": SHARED,
     **{part: {"engine", *SHARED} for part in PARTS},
+    "plugins": {"engine", "storage", *SHARED},
     "training": {*PARTS, "engine", *SHARED},
     "trainer": {"training", *PARTS, "engine", *SHARED},
     "recipes": {"trainer", *PARTS, "engine", *SHARED},

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import math
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,7 @@ from art_gair import (
     TanhWeighting,
     UniformWeighting,
 )
+from art_gair.training import progress
 from tests.models import (
     Blur,
     as_it_is,
@@ -432,18 +434,47 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_shows_a_progress_bar_over_the_epochs_and_none_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_a_bar_over_the_batches_and_a_line_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
     fitted()
     shown = terminal.getvalue()
-    assert "Adversarial Training GAIRAT - Epochs" in shown
+    assert "epoch 1/2:   0%|" in shown
+    assert re.search(r"loss \d\.\d+, robust \d+\.\d%", shown)
+    assert len(re.findall(r"^epoch [12]/2: loss ", shown.replace("\r", "\n"), flags=re.MULTILINE)) == 2
     assert "GeometryAwarePGD" not in shown
 
 
-def test_a_file_gets_no_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
-    fitted(validation_data=digits(20))
+def test_a_file_gets_a_line_an_epoch_and_no_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    trainer = fitted(validation_data=digits(20))
+    out, err = capfd.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) == len(trainer.history)
+    record = trainer.history[1]
+    assert lines[1] == (
+        f"epoch 2/2: loss {record['loss']:.4f}, robust {record['train_robust_accuracy']:.1%} in training, "
+        f"clean {record['clean_accuracy']:.1%} and robust {record['robust_accuracy']:.1%} in validation, "
+        f"{record['seconds']:.1f} s"
+    )
+    assert lines[0].endswith(" left")
+
+
+def test_verbose_false_shows_nothing(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted(validation_data=digits(20), verbose=False)
     assert capfd.readouterr() == ("", "")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    fitted(verbose=False)
+    assert terminal.getvalue() == ""
+
+
+def test_a_program_that_shows_the_log_gets_no_second_line(caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
+    with caplog.at_level(logging.INFO, logger="art_gair"):
+        fitted()
+    assert caplog.text.count("acc(tr, adv)") == 2
+    assert "robust" not in capfd.readouterr().err
 
 
 def test_arts_own_attributes_are_set() -> None:

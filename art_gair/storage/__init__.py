@@ -1,2 +1,4 @@
-"""Files that survive a kill: `codec.py` and `blocks.py` turn state into text and bytes, `files.py` writes and
-reads them, and `lock.py` keeps a second training out of the folder."""
+"""Files that survive a kill: `files.py` writes and reads a state, `lock.py` keeps a second training out of the folder.
+
+`codec.py` turns the state into text and blocks of bytes, which `blocks.py` makes of tensors and arrays.
+"""

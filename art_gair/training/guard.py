@@ -108,7 +108,8 @@ class FiniteGuard:
         try:
             self.optimizer.step()
             self._judge_weights(weights, seen)
-            self._judge(before, loss.detach(), gradients)
+            self._judge_gradients(gradients, [*seen, loss.detach()])
+            self._judge(before, loss.detach())
         except BaseException:
             before.restore()
             raise
@@ -133,16 +134,22 @@ class FiniteGuard:
         if self.interval > 1 or not look_sound(weights):
             self.sound_weights &= are_sound(weights) | ~self.finite | ~all_finite(seen)
 
-    def _judge(self, before: Snapshot, loss: Tensor, gradients: Sequence[Tensor]) -> None:
+    def _judge_gradients(self, gradients: Sequence[Tensor], seen: Sequence[Tensor]) -> None:
+        """Look at the attack's gradients; where the loss is not finite either, they are not to blame."""
+        if not gradients:
+            return
+        if self.interval > 1:
+            self.finite_gradients &= all_finite(gradients) | ~self.finite | ~all_finite(seen)
+        elif not are_finite(gradients) and are_finite(seen):
+            self.finite_gradients.fill_(False)
+
+    def _judge(self, before: Snapshot, loss: Tensor) -> None:
         """Look at what the step left, and put back what was there before if it is not finite."""
         buffers = live_state(self.module, parameters=False)
         passed_over = self.excepted.union(_of_new_form(buffers, self.buffers))
         looked_at = [t for name, t in buffers.items() if t is not None and name not in passed_over]
         looked_at += [p for p in before.parameters if id(p) not in self.excepted_parameters]
         looked_at += [loss, *before.optimizer.tensors()]
-        if gradients:
-            finite = torch.tensor(are_finite(gradients)) if self.interval == 1 else all_finite(gradients)
-            self.finite_gradients &= finite.to(self.finite.device) | ~self.finite
         pairs = None if self.interval == 1 else before.pairs()
         if pairs is None:
             if not (self._is_sound() and are_finite(looked_at)):

@@ -86,8 +86,8 @@ def _restore(best: BestEpoch | None) -> list[str]:
     if best is None or best.epoch is None:
         return []
     best.restore()
-    whose = "" if best.model == "raw" else f" ({best.model})"
-    note = f"The classifier holds the weights of epoch {best.epoch}{whose}, the best on validation_data (keep_best)."
+    whose = "" if best.model == "raw" else f" They are those of {best.model!r}."
+    note = f"The classifier holds the weights of epoch {best.epoch}, the best on validation_data (keep_best).{whose}"
     logger.info(note)
     return [note]
 

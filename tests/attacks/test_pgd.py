@@ -262,11 +262,15 @@ def test_a_gradient_of_nan_moves_nothing() -> None:
     def model(x: Tensor) -> Tensor:
         return torch.stack([x.sum(1), (x[:, 0] - x[:, 0]).sqrt() + x[:, 1]], dim=1)  # d sqrt(0) / dx is inf - inf
 
-    x = torch.full((2, 3), 0.5)
-    _, grad = input_gradient(model, x, torch.zeros(2, dtype=torch.int64), cross_entropy, None)
-    assert torch.isfinite(grad).all()
-    assert (grad[:, 0] == 0).all()
-    assert (grad[:, 1] != 0).all()
+    x, labels = torch.full((2, 3), 0.5), torch.zeros(2, dtype=torch.int64)
+    noted: list[Tensor] = []
+    _, grad = input_gradient(model, x, labels, cross_entropy, None)
+    assert torch.isnan(grad[:, 0]).all()
+    attack = PGD(NORMS[math.inf], "ce", 3, 0, None, note_gradient=noted.append)
+    x_adv, _ = attack(model, x, labels, torch.tensor(0.1), torch.tensor(0.05))
+    assert (x_adv[:, 0] == x[:, 0]).all()
+    assert (x_adv[:, 1:] != x[:, 1:]).all()
+    assert [bool(torch.isnan(gradient).any()) for gradient in noted] == [True] * 3
 
 
 def test_works_under_no_grad() -> None:

@@ -161,11 +161,11 @@ def test_a_step_never_waits_for_the_device() -> None:
     """A whole step: attack, weights, loss, update, plugins, guard, meter."""
     step, meter = make_step(TanhWeighting(0.0), AT(), classifier=classifier_on("gpu"), view_of=FastClassifier)
     x, y = (torch.from_numpy(a).to(step.classifier.device) for a in digits(64))
-    step(x, y, meter)  # the view and the update's form are chosen, which waits
+    step([(x, y, False)], meter)  # the view and the update's form are chosen, which waits
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        step(x, y, meter)
+        step([(x, y, False)], meter)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     step.guard.require_finite(0, 0.1, now=True)

@@ -61,7 +61,7 @@ def test_mart_equals_its_formula() -> None:
 def test_the_composite_mixes_two_divergences() -> None:
     classifier, loss, batch = batch_of()
     objective, w = CompositeKL(3.0), torch.rand(12, dtype=torch.float64) + 0.1
-    total = objective.total(w, objective(classifier, loss, batch))
+    total = objective.total(objective.scaled(w), objective(classifier, loss, batch))
     assert batch.x_second is not None
     seconds = classifier.module(batch.x_second).tolist()
     expected = []

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from art_gair import AT, AWP, EMA, TRADES, AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, UniformWeighting
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives import CompositeKL
-from art_gair.plugins import ClipGradients, Plugin
+from art_gair.plugins import Checkpoint, ClipGradients, CSVLogger, EarlyStopping, Plugin, TensorBoard
 from tests.discovery import concrete_subclasses
 from tests.models import assert_same_state, classifier_of, conv_net, digits, digits_classifier, mlp, state_of
 
@@ -31,6 +31,19 @@ def fitted(*plugins: Plugin, nb_epochs: int = 2, lr: float = 0.05, **kwargs: Any
     return trainer
 
 
+class Whole:
+    """A batch's loss in one part."""
+
+    def __init__(self, loss: Callable[[], Tensor]) -> None:
+        self.loss = loss
+
+    def __call__(self) -> Tensor:
+        return self.loss()
+
+    def parts(self) -> Iterator[Tensor]:
+        yield self.loss()
+
+
 def assert_same_model(trainer: Any, other: Any) -> None:
     assert_same_state(trainer.classifier.model, state_of(other.classifier.model))
 
@@ -44,7 +57,7 @@ def differ_from(model: nn.Module, before: dict[str, Tensor]) -> bool:
 
 
 def test_every_plugin_of_the_package_is_tested() -> None:
-    assert concrete_subclasses(Plugin) <= {AWP, EMA, ClipGradients}
+    assert concrete_subclasses(Plugin) <= {AWP, EMA, Checkpoint, ClipGradients, CSVLogger, EarlyStopping, TensorBoard}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +88,7 @@ def test_awp_takes_the_gradient_at_the_perturbed_weights_and_puts_them_back() ->
 
     awp.start(classifier, OPTIMIZER)
     awp.begin_epoch(0)
-    with awp.around_loss(loss):
+    with awp.around_loss(Whole(loss)):
         perturbed = state_of(model)
         loss().backward()
     assert_same_state(model, before)
@@ -114,7 +127,7 @@ def test_awp_leaves_frozen_layers_alone() -> None:
     awp.start(classifier, OPTIMIZER)
     awp.begin_epoch(0)
     x = torch.from_numpy(digits(4)[0])
-    with awp.around_loss(lambda: classifier.module(x).square().sum()):
+    with awp.around_loss(Whole(lambda: classifier.module(x).square().sum())):
         assert torch.equal(frozen, before)
 
 
@@ -189,7 +202,7 @@ def test_awp_puts_the_weights_back_after_an_error() -> None:
     x = torch.from_numpy(digits(4)[0])
 
     def interrupted() -> None:
-        with awp.around_loss(lambda: classifier.module(x).sum()):
+        with awp.around_loss(Whole(lambda: classifier.module(x).sum())):
             assert differ_from(classifier.module, before)
             raise KeyboardInterrupt
 
@@ -198,9 +211,12 @@ def test_awp_puts_the_weights_back_after_an_error() -> None:
     assert_same_state(classifier.module, before)
 
 
-def test_ema_is_the_average_of_the_steps() -> None:
-    """Against an average kept by hand, BatchNorm's buffers included."""
+@pytest.mark.parametrize("decay", [0.3, 0.8])
+@pytest.mark.parametrize("warmup", [True, False])
+def test_ema_is_the_average_of_the_steps(decay: float, warmup: bool) -> None:
+    """Against an average kept by hand, BatchNorm's buffers included; six steps, so that a decay of 0.3 is reached."""
     by_hand: dict[str, Tensor] = {}
+    steps = iter(range(100))
 
     class Keep(Plugin):
         def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
@@ -208,11 +224,13 @@ def test_ema_is_the_average_of_the_steps() -> None:
             by_hand.update(state_of(self.model))
 
         def after_step(self) -> None:
+            t = next(steps)
+            d = min(decay, (1 + t) / (10 + t)) if warmup else decay
             for name, value in self.model.state_dict().items():
                 floating = value.is_floating_point()
-                by_hand[name] = 0.8 * by_hand[name] + 0.2 * value if floating else value.clone()
+                by_hand[name] = d * by_hand[name] + (1 - d) * value if floating else value.clone()
 
-    trainer = fitted(EMA(0.8), Keep())
+    trainer = fitted(EMA(decay, warmup=warmup), Keep())
     for name, value in trainer.classifier.model.state_dict().items():
         torch.testing.assert_close(value, by_hand[name])
 
@@ -227,6 +245,31 @@ def test_validation_and_the_final_model_choose_for_themselves(validate: str, fin
     looked_at = {"ema": ema, "raw": raw}[validate]
     accuracy = (looked_at.predict(x).argmax(axis=1) == y).mean()
     assert trainer.history[-1]["clean_accuracy"] == pytest.approx(accuracy)
+
+
+def test_both_models_are_validated_and_the_better_one_judges_the_epoch_and_is_kept() -> None:
+    """Each candidate as a training that validates it alone, from the same random starts."""
+    x, y = digits(130)
+    kept: dict[str, Any] = {"validation_data": digits(40), "keep_best": True}
+    records: dict[str, Any] = {}
+    for choice in ("raw", "ema", "both"):
+        classifier = digits_classifier()
+        pgd = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2)
+        plugin = EMA(0.9, warmup=False, validate=choice, final="raw")
+        trainer = AdversarialTrainerGAIRAT(classifier, pgd, burn_in=0, plugins=[plugin])
+        trainer.fit(x, y, batch_size=32, nb_epochs=4, seed=3, validation_attack=pgd, **kept)
+        records[choice] = trainer
+    pairs = zip(*(records[choice].history for choice in ("raw", "ema", "both")), strict=True)
+    for raw, ema, both in pairs:
+        better = max((raw, ema), key=lambda r: (r["robust_accuracy"], r["clean_accuracy"]))
+        for key in ("robust_accuracy", "clean_accuracy", "validated_model"):
+            assert both[key] == better[key]
+    assert {r["validated_model"] for r in records["both"].history} == {"raw", "ema"}
+    best = max(
+        ("raw", "ema"), key=lambda c: max((r["robust_accuracy"], r["clean_accuracy"]) for r in records[c].history)
+    )
+    assert records["both"].best_epoch == records[best].best_epoch
+    assert_same_model(records["both"], records[best])
 
 
 def test_a_training_that_fails_leaves_the_raw_model() -> None:
@@ -297,8 +340,9 @@ def test_hooks_are_called_in_the_order_of_the_plugins() -> None:
         (lambda: AWP(0.01, start_epoch=-1), ValueError, "start_epoch is -1; expected an int of at least 0"),
         (lambda: EMA(1.0), ValueError, "decay is 1.0; expected a finite number, >= 0 and < 1"),
         (lambda: EMA("0.9"), TypeError, "decay is '0.9'; expected a number"),  # type: ignore[arg-type]
-        (lambda: EMA(0.9, validate="both"), ValueError, "validate is 'both'; expected 'ema' or 'raw'"),
-        (lambda: EMA(0.9, final=""), ValueError, "final is ''; expected 'ema' or 'raw'"),
+        (lambda: EMA(0.9, warmup=1), TypeError, "warmup is 1; expected True or False"),  # type: ignore[arg-type]
+        (lambda: EMA(0.9, validate="none"), ValueError, "validate is 'none'; expected one of 'ema', 'raw', 'both'"),
+        (lambda: EMA(0.9, final="both"), ValueError, "final is 'both'; expected one of 'ema', 'raw'"),
         (lambda: ClipGradients(0.0), ValueError, "max_norm is 0.0; expected a finite number, > 0"),
         (lambda: fitted("AWP"), TypeError, "plugins holds 'AWP'; expected Plugin objects"),  # type: ignore[arg-type]
         (lambda: fitted(AWP), TypeError, "plugins holds <class .*AWP'>; expected Plugin objects"),  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -187,7 +188,9 @@ class Counts(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("plugins", "expected"), [([], 3.0), ([AWP(0.01)], 3.0), ([EMA(0.5)], 2.125)], ids=["none", "AWP", "EMA"]
+    ("plugins", "expected"),
+    [([], 3.0), ([AWP(0.01)], 3.0), ([EMA(0.5, warmup=False)], 2.125)],
+    ids=["none", "AWP", "EMA"],
 )
 def test_a_buffer_that_is_replaced_is_followed(plugins: list[Plugin], expected: float) -> None:
     model = Counts()
@@ -212,3 +215,135 @@ def test_a_buffer_that_is_infinite_by_design_is_no_divergence() -> None:
     trainer.plugins = [EMA(0.9), AWP(0.01)]
     trainer.fit(*digits(16), nb_epochs=2)
     assert torch.equal(model.get_buffer("mask"), torch.full((3, 3), -torch.inf).triu(1))
+
+
+# The attack's gradient, and steps that are skipped
+
+
+class Kink(nn.Module):
+    """Adds 0, whose gradient to the inputs is NaN where the first pixel is 0, and leaves the parameters' alone."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x) + 0 * torch.sqrt(x.flatten(1)[:, :1] - x.flatten(1)[:, :1])
+        return out
+
+
+def test_an_input_gradient_that_is_not_finite_stops_and_is_named() -> None:
+    """The loss is finite, and a sample that cannot be attacked would be trained on as if it had been."""
+    model = Kink(mlp((1, 8, 8), 10))
+    before = state_of(model)
+    x, y = digits(40)
+    with pytest.raises(FloatingPointError) as raised:
+        trainer_of(classifier_of(model, (1, 8, 8)), num_random_init=0).fit(x, y, batch_size=8, nb_epochs=1)
+    message = str(raised.value)
+    assert message.startswith("the attack's gradient to the inputs became non-finite in epoch 0, batch 0 ")
+    assert "an operation of the model without a derivative at some input" in message
+    assert_same_state(model, before)
+
+
+def test_generate_warns_of_an_input_gradient_that_is_not_finite(caplog: pytest.LogCaptureFixture) -> None:
+    attack = trainer_of(classifier_of(Kink(mlp((1, 8, 8), 10)), (1, 8, 8))).attack
+    attack.generate(*digits(8))
+    assert "the model's gradient is NaN or infinite at some inputs" in caplog.text
+
+
+def test_the_error_names_the_samples_the_rate_and_the_last_losses() -> None:
+    """Rows of the arrays that the caller gave: those that make the loss infinite are among them."""
+    x, y = digits(64)
+    bad = 37
+    x[bad, 0, 0, 0] = 0.987
+
+    class Infinite(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = mlp((1, 8, 8), 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inner(x)
+            bad = (x[:, :, 0, 0] - 0.987).abs() < 1e-4
+            return out * torch.where(bad, torch.inf, 1.0) if self.training else out
+
+    trainer = trainer_of(classifier_of(Infinite(), (1, 8, 8), lr=0.0625), num_random_init=0, eps=1e-6, eps_step=1e-6)
+    with pytest.raises(FloatingPointError) as raised:
+        trainer.fit(x, y, batch_size=16, nb_epochs=2, seed=5, verbose=False)
+    message = str(raised.value)
+    rows = [int(row) for row in re.findall(r"samples were ([\d, ]+)\.", message)[0].split(", ")]
+    assert bad in rows
+    assert len(rows) == 16
+    batch = int(re.findall(r"batch (\d+)", message)[0])
+    losses = re.findall(r"last losses were ([^ ].*?)\. The", message)[0].split(", ")
+    assert len(losses) == min(5, batch + 1)
+    assert losses[-1] == "nan"
+    assert all(np.isfinite(float(loss)) for loss in losses[:-1])
+    assert "it was 0.0625" in message
+
+
+class Spikes(Plugin):
+    """Puts NaN into the gradient of some steps."""
+
+    def __init__(self, *at: int) -> None:
+        self.at = at
+
+    def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
+        self.module, self.steps = classifier.module, 0
+        self.states: list[dict[str, Tensor]] = []
+
+    def after_backward(self) -> None:
+        self.states.append(state_of(self.module))
+        if self.steps in self.at:
+            next(self.module.parameters()).grad.fill_(torch.nan)  # type: ignore[union-attr]
+        self.steps += 1
+
+
+def spiked(*at: int, **settings: Any) -> Any:
+    trainer = trainer_of(digits_classifier())
+    trainer.plugins = [Spikes(*at)]
+    trainer.fit(*digits(64), batch_size=16, nb_epochs=2, seed=0, verbose=False, **settings)
+    return trainer
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    trainer = spiked(1, 2, 6, non_finite="skip")
+    states = trainer.plugins[0].states
+    for before, after in ((1, 2), (2, 3), (6, 7)):
+        parameters = {name for name, _ in trainer.classifier.model.named_parameters()}
+        assert all(torch.equal(states[before][name], states[after][name]) for name in parameters)
+    assert [r["skipped_batches"] for r in trainer.history] == [2, 1]
+    assert [sum(r["kappa_histogram"]) for r in trainer.history] == [32, 48]
+    assert caplog.text.count("its step is undone and skipped") == 3
+
+
+def test_skipping_has_a_bound_an_epoch() -> None:
+    message = r"epoch 0, batch 3 .*It was the 3\. of this epoch; max_skipped is 2"
+    with pytest.raises(FloatingPointError, match=message):
+        spiked(0, 1, 3, non_finite="skip", max_skipped=2)
+    spiked(0, 1, 4, 5, non_finite="skip", max_skipped=2)
+
+
+def test_an_epoch_of_skipped_steps_alone_stops() -> None:
+    with pytest.raises(FloatingPointError, match="none of the 4 steps of epoch 0 was finite; all were skipped"):
+        spiked(0, 1, 2, 3, non_finite="skip")
+
+
+def test_skipping_nothing_changes_nothing() -> None:
+    skipping = spiked(non_finite="skip")
+    assert_same_state(skipping.classifier.model, state_of(spiked().classifier.model))
+    assert [r["skipped_batches"] for r in skipping.history] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"non_finite": "ignore"}, ValueError, "non_finite is 'ignore'; expected 'stop' or 'skip'"),
+        ({"non_finite": None}, ValueError, "non_finite is None; expected 'stop' or 'skip'"),
+        ({"max_skipped": 0}, ValueError, "max_skipped is 0; expected an int of at least 1"),
+        ({"max_skipped": True}, TypeError, "max_skipped is True; expected an int"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused(settings: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        spiked(**settings)

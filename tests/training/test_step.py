@@ -86,9 +86,10 @@ def make_step(
 def assert_runs_ahead(step: TrainingStep, meter: EpochMeter) -> None:
     """Hold the second step: in the first one the optimizer adds its state, and a view is chosen."""
     x, y = (torch.from_numpy(a) for a in digits(12))
-    step(x, y, meter)
+    step([(x, y, False)], meter)
     with NoWaits():
-        step(x, y, meter)
+        step([(x, y, False)], meter)
+        step([(x[:8], y[:8], False), (x[8:], y[8:], False)], meter)  # as with `accumulate`
     step.guard.require_finite(0, 0.1, now=True)
 
 

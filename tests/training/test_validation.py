@@ -11,7 +11,7 @@ import pytest
 import torch
 from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescentPyTorch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair import (
@@ -24,7 +24,8 @@ from art_gair import (
 )
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.plugins import Plugin
-from art_gair.training.validation import BestEpoch
+from art_gair.training.history import Accuracies
+from art_gair.training.validation import BestEpoch, Validation
 from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of, trainer_of
 
 EPOCHS, SPOILT_FROM = 6, 4
@@ -214,7 +215,7 @@ def test_of_equally_robust_epochs_the_one_with_the_higher_clean_accuracy_is_kept
             for t in (*model.parameters(), *model.buffers()):
                 t.fill_(epoch)
         states.append(state_of(model))
-        best.look(epoch, clean, robust)
+        best.look(epoch, Accuracies(clean, robust))
     best.restore()
     assert best.epoch == 1
     assert_same_state(model, states[1])
@@ -406,3 +407,77 @@ def assert_refused(trainer: Any, generator: bool, given: dict[str, Any], error: 
         fit(*data, nb_epochs=1, **given)
     assert_same_state(trainer.classifier.model, before)
     assert trainer.history == []
+
+
+# How often, and on which samples
+
+
+def validated(nb_epochs: int = 5, **settings: Any) -> Any:
+    trainer = trainer_of(digits_classifier(), num_random_init=0)
+    x, y = digits(120)
+    data = (x[60:], y[60:])
+    trainer.fit(x[:60], y[:60], batch_size=30, nb_epochs=nb_epochs, validation_data=data, verbose=False, **settings)
+    return trainer
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3, 4]), (3, [2, 4]), (9, [4])])
+def test_every_so_many_epochs_and_the_last_one_are_validated(every: int, expected: list[int]) -> None:
+    history = validated(validate_every=every).history
+    assert [r["epoch"] for r in history if r["robust_accuracy"] is not None] == expected
+    assert [r["epoch"] for r in history if r["clean_accuracy"] is not None] == expected
+    assert [r["epoch"] for r in history if r["validated_model"] == "raw"] == expected
+
+
+def test_epochs_that_are_not_validated_are_trained_alike() -> None:
+    assert_same_state(validated(validate_every=3).classifier.model, state_of(validated().classifier.model))
+
+
+def test_the_best_of_the_validated_epochs_is_kept() -> None:
+    trainer = validated(validate_every=2, keep_best=True, validation_attack=None)
+    assert trainer.best_epoch in (1, 3, 4)
+
+
+@pytest.mark.parametrize(("on", "n"), [(17, 17), (0.25, 15), (1.0, 60), (1, 1), (60, 60)])
+def test_a_subset_is_the_same_in_each_epoch_and_training(on: Any, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    subsets: list[tuple[Tensor, Tensor]] = []
+    measure = Validation._measure
+
+    def watched(self: Validation, *args: Any) -> Any:
+        subsets.append((self.x, self.labels))
+        return measure(self, *args)
+
+    monkeypatch.setattr(Validation, "_measure", watched)
+    validated(2, validate_on=on)
+    torch.manual_seed(77)
+    validated(1, validate_on=on)
+    x, y = digits(120)
+    rows = {row.tobytes(): label for row, label in zip(x[60:], y[60:], strict=True)}
+    for inputs, labels in subsets:
+        assert len(inputs) == len(labels) == n
+        assert torch.equal(inputs, subsets[0][0])
+        assert [rows[row.numpy().tobytes()] for row in inputs] == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"validate_every": 0}, ValueError, "validate_every is 0; expected an int of at least 1"),
+        ({"validate_every": 2.0}, TypeError, "validate_every is 2.0; expected an int"),
+        ({"validate_on": 0}, ValueError, "validate_on is 0; expected an int of at least 1"),
+        ({"validate_on": 61}, ValueError, "validate_on is 61; validation_data has 60 samples"),
+        ({"validate_on": 0.0}, ValueError, "validate_on is 0.0; expected a finite number, > 0 and <= 1"),
+        ({"validate_on": 1.5}, ValueError, "validate_on is 1.5; expected a finite number, > 0 and <= 1"),
+        ({"validate_on": "all"}, TypeError, "validate_on is 'all'; expected an int"),
+        ({"validate_on": True}, TypeError, "validate_on is True; expected an int"),
+    ],
+)
+def test_a_useless_choice_is_refused(settings: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        validated(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"validate_every": 2}, {"validate_on": 5}], ids=repr)
+def test_a_choice_without_data_is_refused(settings: Any) -> None:
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"{name} is given, but no validation_data"):
+        trainer_of(digits_classifier()).fit(*digits(16), **settings)
