@@ -1,4 +1,4 @@
-"""State as text and blocks of bytes: nested containers of plain values become JSON, tensors and arrays go beside it.
+"""State as text and blocks: nested containers of plain values become JSON, tensors and arrays go beside it.
 
 Nothing is pickled, so reading runs no code. What is none of the kinds below is refused when it is written.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_gair.storage.blocks import NUMERIC, Block, from_block, to_block
+from art_gair.storage.blocks import NUMERIC, from_block, to_block
 
 Place = tuple[Any, ...]
 """Keys and indices that lead from the state to one of its values."""
@@ -29,17 +29,17 @@ MAX_DEPTH = 100
 """Containers inside each other; far fewer than exhaust Python's stack."""
 
 
-def pack(state: Any) -> tuple[str, list[Block]]:
+def pack(state: Any) -> tuple[str, list[Tensor]]:
     """Return the state as JSON and blocks. The blocks share the state's memory where they can.
 
     All comes back as it was, bit for bit, except: a Parameter comes back as a tensor, an int, float or str of a
-    subclass (such as an IntEnum) as a plain one, and entries that shared memory have memory of their own.
+    subclass (such as an IntEnum) as a plain one.
 
     :param state: None, bool, int, float, str, bytes, dense tensors, numeric numpy arrays and scalars; lists, tuples,
         sets, frozensets, dicts, OrderedDicts and Counters of them, nested. Keys and members of sets hold no tensors.
     :raises TypeError: for anything else, naming its place.
     """
-    blocks: list[Block] = []
+    blocks: list[Tensor] = []
     return json.dumps(_encode(state, (), blocks)), blocks
 
 
@@ -47,7 +47,7 @@ def unpack(text: str, blocks: Sequence[Tensor]) -> Any:
     """Return the state of which `pack` gave these. Its tensors and arrays use the memory of the blocks.
 
     :param text: JSON.
-    :param blocks: the bytes of each block, as uint8 tensors on the host.
+    :param blocks: on the host.
     :raises ValueError: if they are not what `pack` gives.
     """
     try:
@@ -56,7 +56,7 @@ def unpack(text: str, blocks: Sequence[Tensor]) -> Any:
         raise ValueError(f"the state cannot be read: {error!r}") from error
 
 
-def _encode(value: Any, place: Place, blocks: list[Block]) -> Any:
+def _encode(value: Any, place: Place, blocks: list[Tensor]) -> Any:
     if len(place) > MAX_DEPTH:
         raise TypeError(f"{_name(place[:3])}... is nested more than {MAX_DEPTH} deep, or contains itself.")
     if isinstance(value, (Tensor, np.ndarray, bytes)):
@@ -73,19 +73,21 @@ def _encode(value: Any, place: Place, blocks: list[Block]) -> Any:
     return _encode_scalar(value, place)
 
 
-def _encode_items(values: Sequence[Any], place: Place, blocks: list[Block]) -> list[Any]:
+def _encode_items(values: Sequence[Any], place: Place, blocks: list[Tensor]) -> list[Any]:
     return [_encode(value, (*place, i), blocks) for i, value in enumerate(values)]
 
 
-def _encode_key(key: Any, place: Place, blocks: list[Block]) -> Any:
-    before = len(blocks)
-    encoded = _encode(key, (*place, key), blocks)
-    if any(isinstance(block, Tensor) for block in blocks[before:]):  # a tensor is looked up by its identity
+def _encode_key(key: Any, place: Place, blocks: list[Tensor]) -> Any:
+    if _holds_tensor(key):  # it is looked up by its identity
         raise TypeError(f"{_name(place)} has a tensor in a key or member, which cannot be saved.")
-    return encoded
+    return _encode(key, (*place, key), blocks)
 
 
-def _encode_block(value: Any, place: Place, blocks: list[Block]) -> dict[str, Any]:
+def _holds_tensor(key: Any) -> bool:
+    return isinstance(key, Tensor) or (isinstance(key, (tuple, frozenset)) and any(map(_holds_tensor, key)))
+
+
+def _encode_block(value: Any, place: Place, blocks: list[Tensor]) -> dict[str, Any]:
     packed = to_block(value)
     if packed is None:
         raise _refusal(value, place)

@@ -1,29 +1,28 @@
 """A state in one file, written so that a kill leaves the file whole or leaves none, and read only if it is whole.
 
-The file is MAGIC, the SHA-256 of all that follows, and blocks, each after its length in 8 bytes. The first is text.
+The file is what `torch.save` makes of a text and of tensors, which `torch.load(path, weights_only=True)` reads, and
+after it MAGIC and the SHA-256 of all before.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import secrets
-from collections.abc import Iterable
 from contextlib import suppress
-from io import BufferedReader, BufferedWriter
+from io import BufferedWriter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
 
-from art_gair.storage.blocks import Block, block_bytes
 from art_gair.storage.codec import pack, unpack
 
 MAGIC = b"art_gair state 1\n"
 
-HEADER = len(MAGIC) + hashlib.sha256().digest_size
+TRAILER = len(MAGIC) + hashlib.sha256().digest_size
 
 CHUNK = 1 << 20
 """Bytes that are hashed at once when a file is read."""
@@ -31,6 +30,25 @@ CHUNK = 1 << 20
 
 class DamagedError(ValueError):
     """A file that is no state, or not the one that was written."""
+
+
+class _Hashing(io.RawIOBase):
+    """Passes on what is written, and hashes it. The first error is kept: torch raises one of its own in its place."""
+
+    def __init__(self, file: BufferedWriter) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+        self.error: BaseException | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            self.digest.update(data)
+            return self.file.write(data)  # all of it, or it raises
+        except BaseException as error:
+            self.error = self.error or error
+            raise
 
 
 def write_state(path: Path, state: Any) -> None:
@@ -45,7 +63,7 @@ def write_state(path: Path, state: Any) -> None:
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with unfinished.open("wb") as file:
-            _write_blocks(file, [text.encode(), *blocks])
+            _write(file, {"text": text, "blocks": blocks})
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
@@ -57,7 +75,7 @@ def write_state(path: Path, state: Any) -> None:
 
 
 def read_state(path: Path) -> Any:
-    """Return the state of a file, its tensors on the host. Memory is needed for the state once.
+    """Return the state of a file, its tensors on the host.
 
     The checksum is held against the content before anything is made of it.
 
@@ -67,16 +85,21 @@ def read_state(path: Path) -> Any:
     if path.exists() and not path.is_file():
         raise DamagedError(f"{path} is no file")
     with path.open("rb") as file:
-        header = file.read(HEADER)
-        if not header.startswith(MAGIC):
-            raise DamagedError(f"{path} is no state that art_gair wrote: it does not begin with {MAGIC!r}")
-        if _hash_rest(file) != header[len(MAGIC) :]:
+        size = os.fstat(file.fileno()).st_size - TRAILER
+        file.seek(max(0, size))
+        trailer = file.read(TRAILER)
+        if size < 0 or not trailer.startswith(MAGIC):
+            raise DamagedError(f"{path} is no state that art_gair wrote, or is cut short: {MAGIC!r} is not at its end")
+        file.seek(0)
+        if _hash(file, size) != trailer[len(MAGIC) :]:
             raise DamagedError(f"{path} is damaged: its checksum differs")
-        try:
-            text, *blocks = _read_blocks(file)
-            return unpack(text.numpy().tobytes().decode(), blocks)
-        except ValueError as error:
-            raise DamagedError(f"{path} cannot be read: {error}") from error
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        return unpack(kept["text"], kept["blocks"])
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch raises many kinds
+        raise DamagedError(f"{path} cannot be read: {error!r}") from error
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -87,37 +110,24 @@ def remove_unfinished(folder: Path) -> None:
                 unfinished.unlink()
 
 
-def _write_blocks(file: BufferedWriter, blocks: Iterable[Block]) -> None:
-    digest = hashlib.sha256()
-    file.write(MAGIC + bytes(digest.digest_size))
-    for block in blocks:
-        content = block_bytes(block)
-        for part in (content.nbytes.to_bytes(8, "little"), content):
-            digest.update(part)
-            file.write(part)
-    file.seek(len(MAGIC))
-    file.write(digest.digest())
+def _write(file: BufferedWriter, content: dict[str, Any]) -> None:
+    hashing = _Hashing(file)
+    try:
+        torch.save(content, hashing)  # type: ignore[arg-type]  # it needs write alone
+    except BaseException:
+        if hashing.error is not None:
+            raise hashing.error from None
+        raise
+    file.write(MAGIC + hashing.digest.digest())
 
 
-def _hash_rest(file: BufferedReader) -> bytes:
+def _hash(file: BinaryIO, size: int) -> bytes:
+    """Return the hash of the next `size` bytes, or of those that are there."""
     digest = hashlib.sha256()
-    while chunk := file.read(CHUNK):
+    while size > 0 and (chunk := file.read(min(CHUNK, size))):
         digest.update(chunk)
+        size -= len(chunk)
     return digest.digest()
-
-
-def _read_blocks(file: BufferedReader) -> list[Tensor]:
-    blocks, rest = [], os.fstat(file.fileno()).st_size - HEADER
-    file.seek(HEADER)
-    while rest > 0:
-        size = int.from_bytes(file.read(8), "little")
-        rest -= 8 + size
-        if rest < 0:
-            raise ValueError("its last block is cut short")
-        blocks.append(torch.empty(size, dtype=torch.uint8))
-        if file.readinto(block_bytes(blocks[-1])) != size:
-            raise ValueError("it has become shorter")
-    return blocks
 
 
 def _sync_folder(folder: Path) -> None:
