@@ -9,7 +9,7 @@ from art_gair.plugins import AWP, EMA, Checkpoint, CSVLogger, EarlyStopping, Ten
 from art_gair.trainer import AdversarialTrainerGAIRAT
 from art_gair.weighting import DiscreteWeighting, MarginWeighting, SigmoidWeighting, TanhWeighting, UniformWeighting
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "AT",

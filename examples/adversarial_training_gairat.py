@@ -2,9 +2,10 @@
 
     python examples/adversarial_training_gairat.py --model resnet18                  # the paper's run, for a GPU
     python examples/adversarial_training_gairat.py --model small_cnn --subset 5000 --epochs 5 --lr 0.01   # a look, CPU
+    python examples/adversarial_training_gairat.py --checkpoint runs/resnet18   # after a kill, the same command goes on
 
-Crop + flip augmentation is done on tensors, batch by batch, and fed to `fit_generator`. The quick robustness report at
-the end is an upper bound; for a model you mean to use, run it with --preset full, which adds AutoAttack.
+Each batch is cropped and flipped on the device before it is attacked. The quick robustness report at the end is an
+upper bound; for a model you mean to use, run it with --preset full, which adds AutoAttack.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import torch
 from art.estimators.classification import PyTorchClassifier
-from data import AugmentedBatches, load_cifar10
+from augmentations import crop_and_flip
+from data import load_cifar10
 from models import MODELS
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, evaluate_robustness
+from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD, TanhWeighting, evaluate_robustness
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-iter", type=int, default=10, help="K, steps of the training attack")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="gpu", help="gpu falls back to the CPU, as in ART")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", type=Path, help="folder to save the training in, and to go on from")
     parser.add_argument("--preset", choices=["quick", "standard", "full"], default="quick", help="of the report")
     parser.add_argument("--save", type=Path, help="write the trained weights to this file")
     args = parser.parse_args(argv)
@@ -100,18 +102,22 @@ def main(argv: list[str] | None = None) -> None:
         device_type=args.device,
     )
     attack = GeometryAwarePGD(classifier, eps=args.eps, eps_step=args.eps_step, max_iter=args.max_iter)
-    trainer = AdversarialTrainerGAIRAT(classifier, attack, TanhWeighting(args.lam), burn_in=args.burn_in)
-    scheduler = lr_schedule(optimizer, args.settings, args.epochs)
-
-    began = time.perf_counter()
-    trainer.fit_generator(
-        AugmentedBatches(x_train, y_train, args.batch_size), nb_epochs=args.epochs, scheduler=scheduler
+    plugins = [] if args.checkpoint is None else [Checkpoint(args.checkpoint, every_minutes=10)]
+    weighting = TanhWeighting(args.lam)
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, weighting, burn_in=args.burn_in, plugins=plugins)
+    trainer.fit(
+        *(x_train, y_train),
+        batch_size=args.batch_size,
+        nb_epochs=args.epochs,
+        scheduler=lr_schedule(optimizer, args.settings, args.epochs),
+        augment=crop_and_flip(),
+        seed=args.seed,
+        resume=bool(plugins),
     )
-    seconds = time.perf_counter() - began
 
     n = args.test_subset
     print("kappa histogram of the last epoch:", trainer.history[-1]["kappa_histogram"])
-    print(f"trained in {seconds:.1f} s", flush=True)
+    print(f"trained in {sum(record['seconds'] for record in trainer.history):.1f} s", flush=True)
     settings = {"preset": args.preset, "seed": args.seed}
     print(evaluate_robustness(classifier, x_test[:n], y_test[:n], args.eps, **settings).table())
     if args.save is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 assert importlib.util.find_spec("matplotlib") is None
 assert importlib.util.find_spec("pytest") is None
 assert importlib.util.find_spec("tensorboard") is None
+assert importlib.util.find_spec("kornia") is None
 readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 block = re.search(r"```python\n(.*?)```", readme, flags=re.DOTALL)
 assert block is not None

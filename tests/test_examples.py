@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import logging
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +16,13 @@ import art.config
 import compare_methods
 import custom_weighting
 import digits_demo
+import long_run
 import numpy as np
 import pytest
 import robustness_report
 import semi_supervised
 import torch
-from data import AugmentedBatches, crop_and_flip, load_cifar10
+from data import load_cifar10
 from matplotlib.image import imread
 from models import MODELS
 
@@ -76,6 +81,51 @@ def test_semi_supervised_labels_and_trains(capsys: pytest.CaptureFixture[str]) -
     assert "| accuracy, % | GAIR-TRADES | GAIR-RST |" in printed
 
 
+class SignalAfterEpoch(logging.Handler):
+    """Sends this process a signal when the log tells of an epoch's end, as a person or a job queue may at any time."""
+
+    def __init__(self, epoch: int, number: signal.Signals) -> None:
+        super().__init__()
+        self.epoch, self.number = epoch, number
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith(f"epoch: {self.epoch} "):
+            signal.raise_signal(self.number)
+
+
+@pytest.fixture
+def stop_after(caplog: pytest.LogCaptureFixture) -> Callable[..., None]:
+    """Return what runs a function that is stopped after an epoch."""
+    log = logging.getLogger("art_gair.training.progress")
+    caplog.set_level(logging.INFO, log.name)
+
+    def run(epoch: int, number: signal.Signals, ends: type[BaseException], function: Any, *arguments: Any) -> None:
+        handler = SignalAfterEpoch(epoch, number)
+        log.addHandler(handler)
+        try:
+            with pytest.raises(ends):
+                function(*arguments)
+        finally:
+            log.removeHandler(handler)
+
+    return run
+
+
+def test_the_long_run_is_watched_saved_and_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stop_after: Callable[..., None]
+) -> None:
+    options = ["--epochs", "3", "--out", str(tmp_path)]
+    stop_after(1, signal.SIGINT, KeyboardInterrupt, long_run.main, options)
+    assert (tmp_path / "saves/epoch-0002-batch-000000.checkpoint").exists()
+    long_run.main(options)
+    printed = capsys.readouterr().out
+    assert "3 epochs. Best: epoch" in printed
+    assert "worst case" in printed
+    with (tmp_path / "epochs.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+    assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 2
+
+
 @pytest.mark.parametrize(("name", "millions"), [("small_cnn", 1.6), ("resnet18", 11.2), ("preact_resnet18", 11.2)])
 def test_networks_have_their_standard_size(name: str, millions: float) -> None:
     model = MODELS[name]().eval()
@@ -87,28 +137,6 @@ def test_wrn_32_10_has_its_standard_size() -> None:
     with torch.device("meta"):
         model = MODELS["wrn32_10"]()
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(46.2, abs=0.05)
-
-
-def test_crop_and_flip_gives_shifted_and_mirrored_copies() -> None:
-    x = torch.arange(1, 2 * 5 * 5 + 1).float().reshape(1, 2, 5, 5).expand(200, -1, -1, -1)
-    augmented = crop_and_flip(x, padding=1)
-    padded = torch.nn.functional.pad(x[:1], (1, 1, 1, 1))[0]
-    expected = {
-        tuple(crop.flatten().tolist())
-        for top in range(3)
-        for left in range(3)
-        for crop in (padded[:, top : top + 5, left : left + 5], padded[:, top : top + 5, left : left + 5].flip(-1))
-    }
-    assert {tuple(a.flatten().tolist()) for a in augmented} == expected
-
-
-def test_augmented_batches_start_afresh() -> None:
-    x, y = np.random.rand(10, 3, 8, 8).astype(np.float32), np.arange(10)
-    batches = AugmentedBatches(x, y, 4)
-    first, second = list(batches), list(batches)
-    assert [len(b[0]) for b in first] == [4, 4, 2]
-    assert sorted(torch.cat([b[1] for b in second]).tolist()) == list(range(10))
-    assert any(not torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True))
 
 
 def little_cifar(path: Path) -> Path:
@@ -127,6 +155,18 @@ def test_the_cifar_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "small_cnn: 8 training images, 1 epochs, seed 0" in printed
     assert "worst case" in printed
     MODELS["small_cnn"]().load_state_dict(torch.load(saved, weights_only=True))
+
+
+def test_the_cifar_example_goes_on_after_a_kill(tmp_path: Path, stop_after: Callable[..., None]) -> None:
+    options = ["--model=small_cnn", "--subset=8", "--test-subset=12", "--epochs=2", "--batch-size=4", "--max-iter=1"]
+    options += ["--data", str(little_cifar(tmp_path / "cifar.npz"))]
+    adversarial_training_gairat.main([*options, "--save", str(tmp_path / "whole.pt")])
+    stopped = [*options, "--checkpoint", str(tmp_path / "saves"), "--save", str(tmp_path / "stopped.pt")]
+    stop_after(0, signal.SIGTERM, SystemExit, adversarial_training_gairat.main, stopped)
+    adversarial_training_gairat.main(stopped)
+    whole, in_two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "stopped"))
+    for name, value in whole.items():
+        assert torch.equal(value, in_two[name]), name
 
 
 def test_the_cifar_example_has_the_papers_defaults() -> None:
