@@ -132,7 +132,7 @@ def gair_rst(
 
 
 def _preset(dataset: str) -> Preset:
-    if dataset not in PRESETS:
+    if not isinstance(dataset, str) or dataset not in PRESETS:
         raise ValueError(f"dataset is {dataset!r}; expected one of {', '.join(map(repr, PRESETS))}.")
     return PRESETS[dataset]
 

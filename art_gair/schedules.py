@@ -11,10 +11,22 @@ from typing import Any
 
 from art_gair.checks import require_int, require_number
 
+LARGE = 1e280
+"""Numbers of up to this size are finite when they are multiplied by a number of epochs."""
 
-def value_at(setting: Any, epoch: int) -> Any:
-    """Return a setting that may be a schedule, as it stands in an epoch."""
-    return setting(epoch) if callable(setting) else setting
+
+def value_at(setting: Any, name: str, epoch: int) -> Any:
+    """Return a setting that may be a schedule, as it stands in an epoch; a class is no schedule.
+
+    :raises ValueError: if the schedule fails there.
+    """
+    if not callable(setting) or isinstance(setting, type):
+        return setting
+    try:
+        return setting(epoch)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{name} is a schedule that fails in epoch {epoch}: {reason}") from error
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Constant:
 
     def __call__(self, epoch: int) -> float:
         """Return the value."""
+        require_number(epoch, "epoch")
         return self.value
 
 
@@ -49,6 +62,9 @@ class Piecewise:
     starts: Sequence[int]
 
     def __post_init__(self) -> None:
+        for entries, name in ((self.values, "values"), (self.starts, "starts")):
+            if not isinstance(entries, (list, tuple)):
+                raise TypeError(f"{name} is {entries!r}; expected a list or tuple of numbers.")
         for value in self.values:
             require_number(value, "values")
         for start in self.starts:
@@ -60,6 +76,7 @@ class Piecewise:
 
     def __call__(self, epoch: int) -> float:
         """Return the value of the piece that the epoch lies in."""
+        require_number(epoch, "epoch")
         return self.values[sum(epoch >= start for start in self.starts)]
 
 
@@ -78,13 +95,14 @@ class Linear:
     begin: int = 0
 
     def __post_init__(self) -> None:
-        require_number(self.first, "first")
-        require_number(self.last, "last")
+        require_number(self.first, "first", at_least=-LARGE, at_most=LARGE)
+        require_number(self.last, "last", at_least=-LARGE, at_most=LARGE)
         require_int(self.begin, "begin", at_least=0)
         require_int(self.end, "end", at_least=self.begin + 1)
 
     def __call__(self, epoch: int) -> float:
         """Return the value on the line."""
-        done = min(max(epoch, self.begin), self.end) - self.begin
-        length = self.end - self.begin
+        begin, end = int(self.begin), int(self.end)
+        done = min(max(require_number(epoch, "epoch"), begin), end) - begin
+        length = end - begin
         return ((length - done) * self.first + done * self.last) / length  # exact where the line meets whole numbers

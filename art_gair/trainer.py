@@ -20,6 +20,7 @@ from art_gair.attacks.default import default_attack
 from art_gair.checks import require_int
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
+from art_gair.engine.inputs import as_tensor, check_inputs
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample
@@ -40,7 +41,7 @@ from art_gair.training.requirements import (
     check_parts,
 )
 from art_gair.training.resume import find_checkpoint
-from art_gair.training.settings import OptimizerSettings
+from art_gair.training.settings import note_settings_left
 from art_gair.training.train_mode import TrainMode
 from art_gair.training.validation import Validation, ending_with, make_validation
 from art_gair.weighting.base import Weighting
@@ -113,7 +114,6 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         as_inner_attack(attack).on_batches(tensor_classifier, epoch=0)  # refuses radii for each sample of an array
         self.burn_in = check_burn_in(burn_in)
         self.train_mode = TrainMode(tensor_classifier.module)
-        self._optimizer_settings = OptimizerSettings(classifier)
         self.history: list[EpochRecord] = []
         self.best_epoch: int | None = None
 
@@ -162,8 +162,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         :param batch_size: samples that are attacked and go through the model at once.
         :param nb_epochs: epochs to train.
         :param scheduler: a torch scheduler of the classifier's optimizer, or any object with `step()` and
-            `state_dict()`. ReduceLROnPlateau gets the epoch's loss in mode "min", validation's robust accuracy in mode
-            "max".
+            `state_dict()`, for a Checkpoint also `load_state_dict()`. ReduceLROnPlateau gets the epoch's loss in mode
+            "min", validation's robust accuracy in mode "max".
         :param validation_attack: an untargeted ART evasion attack on the same classifier, or a list of them, of one
             strength in all epochs. A validation sample counts as robust if it is classified rightly as it is and under
             each of them. None: if it is under the training attack. Put a margin attack among them, since under PGD with
@@ -177,7 +177,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         :param validate_on: validate on so many samples of validation_data, or, a float, on this share of them: a random
             subset, the same in each epoch.
         :param augment: a function of a batch of training inputs before they are attacked: float32
-            (n, *input_shape) on the classifier's device -> the like. What it returns is clipped to clip_values.
+            (n, *input_shape) on the classifier's device -> the like. What it returns is clipped to clip_values. It can
+            be resumed if it draws from torch's, NumPy's or Python's global generators.
         :param accumulate: batches whose gradients are added up before the optimizer's step. The weights have mean 1
             over all of them; so `accumulate=4, batch_size=32` is a step on 128 samples in the memory of 32, but for
             BatchNorm, which sees 32. A weighting that looks at logits costs one more forward pass then.
@@ -235,8 +236,11 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         """Train on batches as a generator yields them; everything else as in `fit`.
 
         A training that is resumed within an epoch goes through the batches it has had again, without training on them.
-        So it goes on bit for bit if the order follows from torch's, NumPy's or Python's generators or those of a
-        DataLoader and its samplers; if other labels come, it warns. The content of the data is not compared.
+        So it goes on bit for bit if the order is drawn at the beginning of the epoch from torch's, NumPy's or Python's
+        global generators, or from those of a DataLoader and its samplers; what a batch draws for itself, such as
+        augmentations, may come from the global ones at any time. If other labels come, it warns. Random generators that
+        an object holds itself, a worker that lives on from epoch to epoch (`persistent_workers`), and an order drawn
+        on the way (a shuffle buffer) cannot be repeated. The content of the data is not compared.
 
         :param generator: an ART DataGenerator, a torch DataLoader, or another iterable of batches (x, y) that starts
             afresh in each epoch. An ART generator that is no iterable gives ceil(size / batch_size) batches an epoch.
@@ -251,6 +255,19 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         validating = (validation_data, validation_attack, keep_best, validate_every, validate_on)
         validation = make_validation(tensor_classifier, self.classifier, self.attack, *validating)
         self._train(tensor_classifier, source, validation, options)
+
+    def predict(self, x: Any, **kwargs: Any) -> Any:
+        """Return the classifier's outputs, float32 (n, nb_classes), as `classifier.predict` does.
+
+        :param x: samples (n, *input_shape), real and finite; they may lie outside clip_values.
+        :param kwargs: of `classifier.predict`, such as batch_size.
+        :raises TypeError, ValueError: if x or batch_size is unusable, by its name.
+        """
+        inputs = as_tensor(x, "x")
+        check_inputs(inputs, "x", tuple(self.classifier.input_shape), None)
+        if "batch_size" in kwargs:
+            kwargs["batch_size"] = require_int(kwargs["batch_size"], "batch_size", at_least=1)
+        return super().predict(inputs.cpu().to(torch.float32).numpy(), **kwargs)
 
     def _refuse(self, unknown: dict[str, Any], method: str) -> None:
         if unknown:
@@ -267,9 +284,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     ) -> None:
         self.train_mode.note()
         plan = self._plan(tensor_classifier, options)
-        run = make_run(plan, source, validation, options, self.classifier, self._optimizer_settings)
+        run, made_with = make_run(plan, source, validation, options, self.classifier)
         logger.info("Performing adversarial training with GAIRAT: %s", self)
         self.train_mode.log()
+        before = self.history, self.best_epoch
         self.history, self.best_epoch = run.history, None
         best = None if validation is None else validation.best
         progress = Progress(options.nb_epochs, run.scheduler.steps, options.verbose)
@@ -278,8 +296,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
                 train(run, progress, find_checkpoint(self.plugins) if options.resume else None)
         finally:
             self.best_epoch = None if best is None else best.epoch
+            if not run.begun:  # resume was refused
+                self.history, self.best_epoch = before
             tensor_classifier.module.eval()
-            self._optimizer_settings.left()
+            note_settings_left(self.classifier.optimizer, made_with)
 
     def _plan(self, tensor_classifier: TensorClassifier, options: Options) -> TrainingPlan:
         second_loss = self.objective.second_attack

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from art_gair.attacks.base import InnerAttack, Perturb
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.model_state import gradients_kept
 
 
 def as_inner_attack(attack: Any) -> InnerAttack:
@@ -55,7 +56,7 @@ class ArtAttack:
 
         def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
             one_hot = torch.nn.functional.one_hot(labels, classifier.nb_classes).float()
-            with classifier.evaluating():
+            with classifier.evaluating(), gradients_kept(classifier.module):
                 x_adv = attack.generate(x=x.cpu().numpy(), y=one_hot.cpu().numpy())
             if x_adv.shape != tuple(x.shape) or not np.isfinite(x_adv).all():
                 raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from art.estimators.classification import PyTorchClassifier
+from art.exceptions import EstimatorError
 from numpy.typing import NDArray
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
@@ -26,8 +27,11 @@ def default_attack(classifier: PyTorchClassifier, **settings: Any) -> GeometryAw
 def input_range(classifier: PyTorchClassifier) -> NDArray[np.float64]:
     """Return the range of the classifier's clip_values, one number or one a feature.
 
+    :raises EstimatorError: if it is no PyTorchClassifier.
     :raises ValueError: if it has none, or they are not finite.
     """
+    if not isinstance(classifier, PyTorchClassifier):
+        raise EstimatorError(GeometryAwarePGD, [PyTorchClassifier], classifier)
     if classifier.clip_values is None or not np.isfinite(classifier.clip_values).all():
         raise ValueError(
             "classifier has no finite clip_values, from which the default attack takes its eps; give the classifier "

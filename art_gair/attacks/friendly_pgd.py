@@ -49,9 +49,9 @@ class FriendlyPGD(GeometryAwarePGD):
     def _pgd(self, classifier: TensorClassifier) -> PGD:
         compact = classifier.device.type in self.compact_on and not classifier.mixes_samples()
         settings = (find_norm(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
-        rule = Friendly(math.floor(value_at(self.tau, 0)))
+        rule = Friendly(math.floor(value_at(self.tau, "tau", 0)))
         return StoppingPGD(*settings, rule, compact, note_gradient=classifier.note_gradient)
 
     def _check_params(self) -> None:
         super()._check_params()
-        require_number(value_at(self.tau, 0), "tau", at_least=0.0)
+        require_number(value_at(self.tau, "tau", 0), "tau", at_least=0.0)

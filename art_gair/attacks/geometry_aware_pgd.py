@@ -22,6 +22,7 @@ from art_gair.attacks.pgd import PGD
 from art_gair.checks import require_fit, require_int
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
+from art_gair.engine.inputs import as_tensor
 from art_gair.engine.view import View
 from art_gair.schedules import value_at
 
@@ -95,6 +96,18 @@ class GeometryAwarePGD(EvasionAttack):
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles make a view of their own."""
         return {**self.__dict__, "_view": None}
+
+    def set_params(self, **settings: Any) -> None:
+        """Set settings by name: all of them, or, where one is refused, none.
+
+        :raises TypeError, ValueError: if there is no such setting, or its value is unusable, by its name.
+        """
+        before = dict(self.__dict__)
+        try:
+            super().set_params(**settings)
+        except Exception:
+            self.__dict__.update(before)
+            raise
 
     def generate(self, x: Any, y: Any = None, mask: Any = None) -> NDArray[np.float32]:
         """Return adversarial examples, as every ART attack does; arguments as for `generate_with_kappa`.
@@ -185,9 +198,10 @@ class GeometryAwarePGD(EvasionAttack):
         :param epoch: counted from 0.
         :raises TypeError, ValueError: if a schedule gives no usable value there, by its name.
         """
+        require_int(epoch, "epoch", at_least=0)
         settled = copy.copy(self)
         for name in self.schedules:
-            setattr(settled, name, value_at(getattr(self, name), epoch))
+            setattr(settled, name, value_at(getattr(self, name), name, epoch))
         try:
             settled._check_params()
         except (TypeError, ValueError) as error:
@@ -220,11 +234,11 @@ class GeometryAwarePGD(EvasionAttack):
     def _check_params(self) -> None:
         super()._check_params()
         find_norm(self.norm)
-        _require_positive(value_at(self.eps, 0), "eps")
+        _require_positive(value_at(self.eps, "eps", 0), "eps")
         _require_positive(self.eps_step, "eps_step")
-        require_int(self.max_iter, "max_iter", at_least=1)
-        require_int(self.num_random_init, "num_random_init", at_least=0)
-        require_int(self.batch_size, "batch_size", at_least=1)
+        self.max_iter = require_int(self.max_iter, "max_iter", at_least=1)
+        self.num_random_init = require_int(self.num_random_init, "num_random_init", at_least=0)
+        self.batch_size = require_int(self.batch_size, "batch_size", at_least=1)
         if not isinstance(self.loss, str) or self.loss not in LOSSES:
             raise ValueError(f"loss is {self.loss!r}; expected one of {', '.join(map(repr, LOSSES))}.")
         if not isinstance(self.verbose, bool):
@@ -232,27 +246,28 @@ class GeometryAwarePGD(EvasionAttack):
 
 
 def _require_positive(value: Any, name: str) -> None:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf" or array.size == 0:
-        raise TypeError(f"{name} is {value!r}; expected a positive number or an array of them, in units of x.")
-    array = array.astype(np.float32)  # as the attack computes
-    if not (np.isfinite(array).all() and (array > 0).all()):
+    try:
+        radius = as_tensor(value, name, bools=False).to(torch.float32)  # as the attack computes
+    except TypeError as error:
+        expected = "expected a positive number or an array of them, in units of x"
+        raise TypeError(f"{name} is {value!r}; {expected}.") from error
+    if radius.numel() == 0 or not (torch.isfinite(radius).all() and (radius > 0).all()):
         raise ValueError(f"{name} is {value!r}; expected positive and finite, in units of x.")
 
 
 def _broadcastable(value: Any, name: str, shape: Sequence[int]) -> Tensor:
-    tensor = torch.as_tensor(np.asarray(value, dtype=np.float32))
+    tensor = as_tensor(value, name).to(torch.float32)
     require_fit(tensor.shape, name, shape)
     return tensor
 
 
 def _parse_mask(value: Any, shape: Sequence[int]) -> Tensor:
     """Return the mask as ART reads it: zero or False keeps a feature, everything else frees it."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf" or not (array >= 0).all():
-        raise ValueError(f"mask of dtype {array.dtype} is unusable; expected bool or non-negative numbers.")
-    require_fit(array.shape, "mask", shape)
-    return torch.as_tensor(array != 0)
+    mask = as_tensor(value, "mask")
+    if not (mask >= 0).all():
+        raise ValueError("mask holds negative values or NaN; expected bool or non-negative numbers.")
+    require_fit(mask.shape, "mask", shape)
+    return mask != 0
 
 
 def _take_rows(value: Tensor, rows: slice, shape: Sequence[int]) -> Tensor:

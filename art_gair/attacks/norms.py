@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_gair.checks import is_real
 from art_gair.engine.inputs import Box
 
 
@@ -131,8 +132,8 @@ def find_norm(norm: Any) -> Norm:
     :raises ValueError: for any other norm.
     """
     key = np.inf if isinstance(norm, str) and norm == "inf" else norm
-    if isinstance(key, (int, float, np.number)) and not isinstance(key, bool) and float(key) in NORMS:
-        return NORMS[float(key)]
+    if is_real(key) and key in NORMS:
+        return NORMS[key]
     raise ValueError(f'norm is {norm!r}; expected "inf", np.inf, 1 or 2.')
 
 

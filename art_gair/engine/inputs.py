@@ -119,21 +119,27 @@ def check_labels(y: Any, n: int, name: str, nb_classes: int, *, unlabelled: bool
     return labels.to(torch.int64)
 
 
-def as_tensor(value: Any, name: str) -> Tensor:
+def as_tensor(value: Any, name: str, *, bools: bool = True) -> Tensor:
     """Return a tensor that shares memory with value; nothing in this package writes into it.
 
     Read-only memory maps and their transposed or strided views are shared too. A copy is made only where torch cannot
     hold an array as it is: negative strides, foreign byte order, and uint16, uint32, uint64 and longdouble, which
     become int32, int64, int64 and float64.
 
+    :param bools: whether True and False are taken, as 1 and 0.
     :raises TypeError: if value is no array of real numbers.
     """
     if isinstance(value, Tensor):
-        if value.is_complex():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            raise TypeError(f"{name} is a sparse, quantised or meta tensor; expected an array of real numbers.")
+        if value.is_complex() or (value.dtype == torch.bool and not bools):
             raise TypeError(f"{name} has dtype {value.dtype}; expected real numbers.")
         return value.detach().view(torch.uint8) if value.dtype == torch.bool else value.detach()
-    array: NDArray[Any] = np.asarray(value)
-    if array.dtype.kind not in "biuf":
+    try:
+        array: NDArray[Any] = np.asarray(value)
+    except Exception as error:  # rows of different lengths, or whatever the object's own conversion raises
+        raise TypeError(f"{name} is no array of real numbers: {error}") from error
+    if array.dtype.kind not in ("biuf" if bools else "iuf"):
         raise TypeError(f"{name} has dtype {array.dtype}; expected an array of real numbers.")
     array = array.view(np.uint8) if array.dtype.kind == "b" else array.astype(_torch_dtype(array.dtype), copy=False)
     if any(stride < 0 or stride % array.itemsize for stride in array.strides):

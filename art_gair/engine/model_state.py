@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +36,12 @@ def copied(state: State) -> State:
     return {**state, **dict(zip(names, clones([state[name] for name in names]), strict=True))}
 
 
+def extra_state(module: nn.Module) -> dict[str, Any]:
+    """Return what submodules keep beside tensors, by name, where they say so by torch's `get_extra_state`."""
+    kept = {name: m for name, m in module.named_modules() if type(m).get_extra_state is not nn.Module.get_extra_state}
+    return {name: m.get_extra_state() for name, m in kept.items()}
+
+
 def moved_to(module: nn.Module, kept: State) -> State:
     """Return a state on the devices where the module's tensors of those names lie; others on that of any of them."""
     live = live_state(module)
@@ -64,6 +71,19 @@ def put_back(module: nn.Module, kept: State, *, parameters: bool = True) -> None
     for name in live.keys() - kept.keys():
         owner, leaf = _place(module, name)
         owner._buffers.pop(leaf, None)
+
+
+@contextmanager
+def gradients_kept(module: nn.Module) -> Iterator[None]:
+    """Put the gradients of the parameters back as they were on leaving; ART's attacks leave theirs."""
+    kept = [(parameter, parameter.grad) for parameter in module.parameters()]
+    for parameter, _ in kept:
+        parameter.grad = None  # else they would be added to the tensor that is there
+    try:
+        yield
+    finally:
+        for parameter, gradient in kept:
+            parameter.grad = gradient
 
 
 def alike(a: Any, b: Any) -> bool:

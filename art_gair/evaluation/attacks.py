@@ -14,6 +14,7 @@ from torch import Tensor
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.attacks.norms import find_norm
+from art_gair.engine.model_state import gradients_kept
 from art_gair.evaluation.autoattack import run_autoattack
 from art_gair.evaluation.threat import Threat
 
@@ -130,7 +131,7 @@ class GivenAttack:
         """Yield its one result; an example of another shape is refused."""
         samples = torch.cat([batch.cpu() for batch in threat.batches(x)]).numpy()
         one_hot = torch.nn.functional.one_hot(labels, threat.classifier.nb_classes).float().numpy()
-        with threat.classifier.evaluating():
+        with threat.classifier.evaluating(), gradients_kept(threat.classifier.module):
             if isinstance(self.attack, GeometryAwarePGD):
                 x_adv, counts = self.attack.generate_with_kappa(samples, one_hot)
                 kappa = torch.from_numpy(counts)

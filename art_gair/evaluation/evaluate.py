@@ -18,7 +18,7 @@ from torch import Tensor
 
 from art_gair import generators
 from art_gair.attacks.norms import find_norm
-from art_gair.checks import require_int
+from art_gair.checks import require_int, require_path
 from art_gair.engine.fast import FastClassifier
 from art_gair.evaluation.attacks import AUTOATTACK_RAND, PGD_20, PRESETS, Attack, adapt_attacks
 from art_gair.evaluation.environment import describe_environment
@@ -34,7 +34,15 @@ from art_gair.evaluation.measure import (
     run_measurements,
 )
 from art_gair.evaluation.progress import Progress, estimate_seconds
-from art_gair.evaluation.request import Request, check_class_names, check_data, check_flag, check_preset, check_radii
+from art_gair.evaluation.request import (
+    Request,
+    check_class_names,
+    check_data,
+    check_flag,
+    check_preset,
+    check_radii,
+    is_list,
+)
 from art_gair.evaluation.runner import Runner
 from art_gair.evaluation.signs import judge, significance
 from art_gair.evaluation.store import Store
@@ -144,18 +152,18 @@ def evaluate_robustness(
         radii=sorted(radii),
         norm=norm,
         preset=check_preset(preset),
-        seed=require_int(seed, "seed", at_least=0),
+        seed=require_int(seed, "seed", at_least=0, at_most=2**32 - 1),  # as NumPy has it
         attacks=adapt_attacks([] if attacks is None else attacks, min(radii), norm),
         cascade=check_flag(cascade, "cascade"),
         batch_size=require_int(batch_size, "batch_size", at_least=1),
-        resume_from=None if resume_from is None else Path(resume_from),
+        resume_from=None if resume_from is None else require_path(resume_from, "resume_from", folder=True),
         verbose=check_flag(verbose, "verbose"),
     )
     tensor_classifier = FastClassifier(classifier)
     names = check_class_names(class_names, tensor_classifier.nb_classes)
     inputs, labels = check_data(tensor_classifier, x, y, autoattack=request.needs_autoattack)
     reports = _evaluate_radii(request, classifier, tensor_classifier, inputs, labels, names)
-    return reports[radii[0]] if np.ndim(eps) == 0 else [reports[radius] for radius in radii]
+    return reports[radii[0]] if not is_list(eps) else [reports[radius] for radius in radii]
 
 
 def _evaluate_radii(

@@ -43,11 +43,16 @@ class Request:
         return settings | ({"attacks": [repr(a.attack) for a in self.attacks]} if self.attacks else {})
 
 
+def is_list(eps: Any) -> bool:
+    """Whether several radii are asked for."""
+    return isinstance(eps, (list, tuple)) or (isinstance(eps, np.ndarray) and eps.ndim > 0)
+
+
 def check_radii(eps: Any) -> list[float]:
     """Return the radii in the order they were given in: one, or each of a list."""
-    if np.ndim(eps) == 0:
+    if not is_list(eps):
         return [require_number(eps, "eps", above=0.0)]
-    radii = [require_number(float(e) if isinstance(e, np.number) else e, "eps", above=0.0) for e in eps]
+    radii = [require_number(e, "eps", above=0.0) for e in eps]
     if not radii or len(set(radii)) < len(radii):
         raise ValueError(f"eps is {eps!r}; expected a number, or a list of different ones.")
     return radii
@@ -71,7 +76,7 @@ def check_class_names(names: Any, nb_classes: int) -> list[str] | None:
     """Return one name a class, or None."""
     if names is None:
         return None
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"class_names is {names!r}; expected a list of {nb_classes} strings.")
     if len(names) != nb_classes:
         raise ValueError(f"class_names has {len(names)} entries; expected {nb_classes}, one a class.")

@@ -14,7 +14,7 @@ from functools import partial
 from art_gair.evaluation.attacks import AUTOATTACK, MARGIN, PGD_20, PGD_PLUS, SCALED, SQUARE
 from art_gair.evaluation.gaps import find_gaps
 from art_gair.evaluation.measure import REPEATABLE
-from art_gair.report.data import RobustnessReport
+from art_gair.report.data import RobustnessReport, require_report
 from art_gair.report.results import SMALLER_EPS, Flag
 from art_gair.report.statistics import above_p
 
@@ -185,6 +185,7 @@ def judge(report: RobustnessReport) -> tuple[list[Flag], list[Flag]]:
 
     :return: flags, signs of gradient masking; and notes, gaps larger than chance that honest models show as well.
     """
+    require_report(report)
     known = {PGD_20.name, SMALLER_EPS, *HONEST_SHARES}
     extra = tuple(
         Sign(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -79,7 +80,9 @@ def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, nb_classes: 
     logits = torch.randn(n, nb_classes, generator=torch.Generator().manual_seed(0)).to(device)
     labels = torch.arange(n, device=device) % nb_classes
     try:
-        values = losses(logits, labels)
+        with warnings.catch_warnings():  # of shapes that broadcast, where a loss takes no class indices
+            warnings.simplefilter("ignore")
+            values = losses(logits, labels)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"loss {name} has no per-sample form on logits (n, {nb_classes}): {error}") from error
     expected = values.mean() if original.reduction == "none" else original(logits, labels)

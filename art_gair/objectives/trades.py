@@ -34,7 +34,7 @@ class TRADES(Objective):
 
     def __post_init__(self) -> None:
         require_number(self.beta, "beta", at_least=0.0)
-        if self.weigh not in ("kl", "ce", "both"):
+        if not isinstance(self.weigh, str) or self.weigh not in ("kl", "ce", "both"):
             raise ValueError(f"weigh is {self.weigh!r}; expected 'kl', 'ce' or 'both'.")
 
     def __call__(self, classifier: TensorClassifier, loss: PerSampleLoss, batch: Batch) -> Terms:

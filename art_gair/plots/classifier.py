@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
+from art_gair.checks import require_int
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.inputs import as_tensor, check_inputs, check_labels
 from art_gair.plots.style import BROKEN, COLOURS, ROBUST, make_figure, require_matplotlib
 
 
@@ -21,16 +23,20 @@ def decision_boundary(classifier: Any, x: Any, y: Any, kappa: Any = None, resolu
     :param y: classes (n,).
     :param kappa: int (n,), or None.
     :param resolution: points of the grid in each direction.
-    :raises ValueError: if x has another shape.
+    :raises EstimatorError, TypeError, ValueError: if an argument is unusable, by its name.
     """
-    x, y = np.asarray(x, dtype=np.float32), np.asarray(y)
-    if x.ndim != 2 or x.shape[1] != 2:
-        raise ValueError(f"x has shape {x.shape}; expected (n, 2).")
+    tensor_classifier = TensorClassifier(classifier)
+    if tensor_classifier.input_shape != (2,):
+        raise ValueError(
+            f"classifier takes inputs {tensor_classifier.input_shape}; expected one of two features, (2,)."
+        )
+    require_int(resolution, "resolution", at_least=2)
+    x, y, kappa = _samples(tensor_classifier, x, y, kappa)
     low, high = x.min(axis=0), x.max(axis=0)
     low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
     grid = np.meshgrid(*(np.linspace(a, b, resolution, dtype=np.float32) for a, b in zip(low, high, strict=True)))
     points = np.stack([g.ravel() for g in grid], axis=1)
-    classes = _logits(classifier, points).argmax(axis=1).reshape(resolution, resolution)
+    classes = _logits(tensor_classifier, points).argmax(axis=1).reshape(resolution, resolution)
     figure, axis = make_figure(size=(6.4, 5.2))
     axis.contourf(*grid, classes, levels=np.arange(classifier.nb_classes + 1) - 0.5, cmap="Pastel1", alpha=0.6)
     _scatter(figure, axis, x, y, kappa)
@@ -47,16 +53,41 @@ def logits_pca(classifier: Any, x: Any, y: Any, kappa: Any = None) -> Any:
     :param x: samples (n, *input_shape).
     :param y: classes (n,).
     :param kappa: int (n,), or None.
+    :raises EstimatorError, TypeError, ValueError: if an argument is unusable, by its name.
     """
-    points = PCA(n_components=2).fit_transform(_logits(classifier, np.asarray(x, dtype=np.float32)))
+    tensor_classifier = TensorClassifier(classifier)
+    x, y, kappa = _samples(tensor_classifier, x, y, kappa)
+    if len(x) < 2:
+        raise ValueError("x holds one sample; expected at least two, which principal components need.")
+    with np.errstate(invalid="ignore"):  # where all logits are the same
+        points = PCA(n_components=2).fit_transform(_logits(tensor_classifier, x))
     figure, axis = make_figure(size=(6.4, 5.2))
-    _scatter(figure, axis, points, np.asarray(y), kappa)
+    _scatter(figure, axis, points, y, kappa)
     axis.set(xlabel="first component", ylabel="second component", title="Logits, by principal components")
     return figure
 
 
-def _logits(classifier: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    tensor_classifier = TensorClassifier(classifier)
+def _samples(classifier: TensorClassifier, x: Any, y: Any, kappa: Any) -> tuple[Any, Any, Any]:
+    """Return samples, which may lie outside clip_values, their classes, and kappa, as arrays."""
+    inputs = as_tensor(x, "x").cpu()
+    check_inputs(inputs, "x", classifier.input_shape, None)
+    labels = check_labels(y, len(inputs), "y", classifier.nb_classes).cpu().numpy()
+    return inputs.float().numpy(), labels, None if kappa is None else _numbers(kappa, "kappa", len(inputs), "samples")
+
+
+def _numbers(values: Any, name: str, n: int, things: str) -> NDArray[Any]:
+    """Return finite numbers, one for each of n things."""
+    numbers: NDArray[Any] = as_tensor(values, name).cpu().to(torch.float64).numpy()
+    if numbers.ndim != 1:
+        raise ValueError(f"{name} has shape {numbers.shape}; expected ({n},).")
+    if len(numbers) != n:
+        raise ValueError(f"{name} has {len(numbers)} values for {n} {things}; expected one each.")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
+    return numbers
+
+
+def _logits(tensor_classifier: TensorClassifier, x: NDArray[np.float32]) -> NDArray[np.float32]:
     with tensor_classifier.evaluating(), torch.no_grad():
         parts = [
             tensor_classifier.logits(part.to(tensor_classifier.device)).cpu()
@@ -67,8 +98,6 @@ def _logits(classifier: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _scatter(figure: Any, axis: Any, points: NDArray[Any], y: NDArray[Any], kappa: Any) -> None:
-    if len(y) != len(points):
-        raise ValueError(f"y has {len(y)} labels for {len(points)} samples; expected one each.")
     if kappa is None:
         for label in np.unique(y):
             chosen = y == label
@@ -76,9 +105,7 @@ def _scatter(figure: Any, axis: Any, points: NDArray[Any], y: NDArray[Any], kapp
             axis.scatter(*points[chosen].T, s=14, color=colour, edgecolor="white", linewidth=0.3, label=str(label))
         axis.legend(title="class", frameon=False, fontsize=8, ncols=2)
         return
-    if len(kappa) != len(points):
-        raise ValueError(f"kappa has {len(kappa)} values for {len(points)} samples; expected one each.")
-    drawn = axis.scatter(*points.T, s=16, c=np.asarray(kappa), cmap="viridis", edgecolor="white", linewidth=0.3)
+    drawn = axis.scatter(*points.T, s=16, c=kappa, cmap="viridis", edgecolor="white", linewidth=0.3)
     figure.colorbar(drawn, ax=axis, label="kappa")
 
 
@@ -90,14 +117,18 @@ def examples_by_kappa(x: Any, x_adv: Any, labels: Any, predictions: Any, kappa: 
     :param labels: classes (n,).
     :param predictions: classes of x_adv, (n,).
     :param kappa: int (n,).
-    :raises ValueError: if x has another shape, or the others other lengths.
+    :raises TypeError, ValueError: if x or x_adv are no images, or the others no numbers, one for each.
     """
-    x, x_adv = np.asarray(x), np.asarray(x_adv)
-    if x.ndim != 4 or x.shape[1] not in (1, 3) or x_adv.shape != x.shape:
+    x, x_adv = (
+        as_tensor(images, name).cpu().to(torch.float64).numpy() for images, name in ((x, "x"), (x_adv, "x_adv"))
+    )
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or x.size == 0 or x_adv.shape != x.shape:
         raise ValueError(f"x and x_adv have shapes {x.shape} and {x_adv.shape}; expected (n, 1 or 3, height, width).")
-    for values, name in ((labels, "labels"), (predictions, "predictions"), (kappa, "kappa")):
-        if len(values) != len(x):
-            raise ValueError(f"{name} has {len(values)} values for {len(x)} images; expected one each.")
+    for images, name in ((x, "x"), (x_adv, "x_adv")):
+        if not np.isfinite(images).all():
+            raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
+    named = ((labels, "labels"), (predictions, "predictions"), (kappa, "kappa"))
+    labels, predictions, kappa = (_numbers(values, name, len(x), "images").astype(int) for values, name in named)
     figure = require_matplotlib()(figsize=(1.15 * len(x) + 0.3, 3.2), layout="constrained")
     axes = figure.subplots(2, len(x), squeeze=False)
     for column in range(len(x)):

@@ -18,12 +18,13 @@ from art_gair.plots.style import (
     percent_axis,
     require_matplotlib,
 )
-from art_gair.report.data import RobustnessReport
+from art_gair.report.data import RobustnessReport, require_report, require_reports
 from art_gair.report.statistics import interval
 
 
 def attack_bars(report: RobustnessReport) -> Any:
     """Draw accuracy clean, under each attack and in the worst case, with 95 % intervals."""
+    require_report(report)
     counts = {"clean": int(report.clean.correct.sum())}
     for attack in report.attacks:
         alone = report.accuracy(attack.name)
@@ -53,6 +54,7 @@ def attack_bars(report: RobustnessReport) -> Any:
 
 def accuracy_against_eps(report: RobustnessReport) -> Any:
     """Draw accuracy under PGD-20 as eps grows, with 95 % intervals; eps of the report and guessing are marked."""
+    require_report(report)
     eps, right, n = (np.array(column) for column in zip(*report.curve, strict=True))
     share = right / n
     bounds = np.array([interval(int(k), int(m)) for k, m in zip(right, n, strict=True)])
@@ -72,6 +74,7 @@ def accuracy_against_eps(report: RobustnessReport) -> Any:
 
 def kappa_histogram(report: RobustnessReport) -> Any:
     """Draw how many samples withstand so many steps of PGD-20, and how many of them withstand all attacks."""
+    require_report(report)
     shares = report.by_kappa()
     figure, axis = make_figure()
     values, robust = [s.value for s in shares], np.array([s.robust for s in shares])
@@ -85,6 +88,7 @@ def kappa_histogram(report: RobustnessReport) -> Any:
 
 def margins(report: RobustnessReport) -> Any:
     """Draw the margins p_y - max p_j of the samples, and the least ones under all attacks."""
+    require_report(report)
     figure, axis = make_figure()
     edges = np.linspace(-1.0, 1.0, 41)
     axis.hist(report.clean.margins, edges, color=CLEAN, label="clean")
@@ -97,6 +101,7 @@ def margins(report: RobustnessReport) -> Any:
 
 def robustness_by_class(report: RobustnessReport) -> Any:
     """Draw clean and robust accuracy of each class."""
+    require_report(report)
     shares = report.by_class()
     figure, axis = make_figure()
     places = np.arange(len(shares))
@@ -112,6 +117,7 @@ def robustness_by_class(report: RobustnessReport) -> Any:
 
 def confusion(report: RobustnessReport) -> Any:
     """Draw what the worst attack makes of each class, as shares of the class."""
+    require_report(report)
     counts = report.confusion()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axis = make_figure(size=(6.0, 5.0))
@@ -133,6 +139,7 @@ def adversarial_examples(report: RobustnessReport) -> Any:
 
     :return: None for samples that are no images of 1 or 3 channels.
     """
+    require_report(report)
     examples = report.examples
     if examples is None or examples.clean.shape[1] not in (1, 3):
         return None
@@ -163,10 +170,10 @@ def comparison_bars(reports: Sequence[RobustnessReport], names: Sequence[str]) -
 
     :param reports: at least one.
     :param names: of the reports.
+    :raises TypeError: if reports or names are no list of such.
     :raises ValueError: if there is no report, or names are too many or few.
     """
-    if not reports or len(names) != len(reports):
-        raise ValueError(f"names has {len(names)} entries for {len(reports)} reports; expected one each, at least one.")
+    require_reports(reports, names)
     shared = [a.name for a in reports[0].attacks if all(_is_complete(report, a.name) for report in reports)]
     kinds = ["clean", *(reports[0].attack(name).title for name in shared), "worst case"]
     figure, axis = make_figure(size=(max(6.4, 1.2 * len(reports) + 2.0), 4.2))

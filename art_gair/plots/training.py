@@ -12,29 +12,31 @@ from art_gair.plots.style import COLOURS, make_figure, percent_axis
 Record = Mapping[str, Any]
 """One epoch of `trainer.history`."""
 
+LINES = {
+    "accuracy": {
+        "train_robust_accuracy": "training attack",
+        "clean_accuracy": "validation, clean",
+        "robust_accuracy": "validation, robust",
+    },
+    "loss": {"loss": "weighted", "unweighted_loss": "unweighted"},
+    "effective sample size": {"effective_sample_size": "of a batch"},
+}
+"""Panels of `training_curves`: entries of the record, and what their lines are called."""
+
+NEEDED = ("epoch", "burn_in", "kappa_histogram", *(key for lines in LINES.values() for key in lines))
+"""Entries of a record that the figures need."""
+
 
 def training_curves(history: Sequence[Record]) -> Any:
     """Draw accuracy, loss and the effective sample size over the epochs; the burn-in is shaded.
 
     :param history: `trainer.history`.
-    :raises ValueError: if it is empty.
+    :raises TypeError, ValueError: if it is empty, or no list of records.
     """
     _require_epochs(history)
     figure, axes = make_figure(3, size=(6.4, 7.5))
     epochs = [record["epoch"] for record in history]
-    panels = (
-        (
-            "accuracy",
-            {
-                "train_robust_accuracy": "training attack",
-                "clean_accuracy": "validation, clean",
-                "robust_accuracy": "validation, robust",
-            },
-        ),
-        ("loss", {"loss": "weighted", "unweighted_loss": "unweighted"}),
-        ("effective sample size", {"effective_sample_size": "of a batch"}),
-    )
-    for axis, (title, lines) in zip(axes, panels, strict=True):
+    for axis, (title, lines) in zip(axes, LINES.items(), strict=True):
         for colour, (key, label) in zip(COLOURS, lines.items(), strict=False):
             values = [record[key] for record in history]
             if None not in values:
@@ -55,7 +57,7 @@ def kappa_heatmap(history: Sequence[Record]) -> Any:
     """Draw the kappa histogram of each epoch as a column of colours.
 
     :param history: `trainer.history` of a training whose attack counts kappa.
-    :raises ValueError: if it is empty, or holds no kappa.
+    :raises TypeError, ValueError: if it is empty, no list of records, or holds no kappa.
     """
     _require_epochs(history)
     counts = [record["kappa_histogram"] for record in history]
@@ -79,5 +81,13 @@ def kappa_heatmap(history: Sequence[Record]) -> Any:
 
 
 def _require_epochs(history: Any) -> None:
+    if not isinstance(history, (list, tuple)):
+        raise TypeError(f"history is {history!r}; expected a list of records, trainer.history.")
     if not history:
         raise ValueError("history is empty; expected the records of at least one epoch.")
+    for record in history:
+        if not isinstance(record, Mapping):
+            raise TypeError(f"history holds {record!r}; expected the records of epochs.")
+        missing = [key for key in NEEDED if key not in record]
+        if missing:
+            raise ValueError(f"history holds a record without {', '.join(missing)}; expected the records of epochs.")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from art_gair.checks import require_int, require_number
+from art_gair.checks import require_int, require_number, require_path
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.plugins.base import Plugin, Run
+from art_gair.storage.codec import pack
 from art_gair.storage.files import DamagedError, read_state, remove_unfinished, write_state
-from art_gair.storage.lock import FolderLock
+from art_gair.storage.lock import FolderLock, LockedError
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +59,7 @@ class Checkpoint(Plugin):
         every_minutes: float | None = None,
         every_batches: int | None = None,
     ) -> None:
-        if not isinstance(folder, (str, os.PathLike)):
-            raise TypeError(f"folder is {folder!r}; expected a path.")
-        self.folder = Path(folder)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(
-                f"folder is {str(folder)!r}, which is a file; expected a folder, or a path to make one at."
-            )
+        self.folder = require_path(folder, "folder", folder=True)
         self.every = require_int(every, "every", at_least=1)
         self.keep = require_int(keep, "keep", at_least=1)
         self.every_minutes = every_minutes
@@ -76,8 +72,9 @@ class Checkpoint(Plugin):
         self._begin()
 
     def _begin(self) -> None:
-        self.begun = False
+        self.begun = self.packed = False
         self.failing = False
+        self.apart = False
         self.tried = self.saved = time.monotonic()
         self.position: tuple[int, int] | None = None
 
@@ -107,12 +104,13 @@ class Checkpoint(Plugin):
     def between_steps(self, run: Run) -> None:
         """Save if it is due."""
         if not self.begun:
-            if not run.resumed:
-                self._set_earlier_aside()
             self._save(run)
             self.begun = True
         elif self._is_due(run):
             self._save(run)
+        elif not self.packed and run.batch:
+            pack(run.state())  # an optimizer has a state from its first step on: can it be saved?
+            self.packed = True
         if run.leaving:
             saved = f"It is saved in {self.folder}: the same script with fit(..., resume=True) goes on from there."
             run.notes.append(f"Its last steps could not be saved in {self.folder}." if self.failing else saved)
@@ -143,8 +141,9 @@ class Checkpoint(Plugin):
         state = run.state()
         self.tried = time.monotonic()
         try:
+            self._set_others_aside(run)
             self._write(path, state)
-        except (OSError, TypeError, MemoryError) as error:
+        except (OSError, TypeError, MemoryError, LockedError) as error:
             if isinstance(error, TypeError) and not self.begun:
                 raise
             if not self.failing:
@@ -156,6 +155,7 @@ class Checkpoint(Plugin):
         self.failing, self.position, self.saved = False, (run.epoch, run.batch), time.monotonic()
         for old in self._saves()[: -self.keep]:
             _remove(old)
+        self.packed = self.packed or run.batch > 0
 
     def _write(self, path: Path, state: Any) -> None:
         if not self.folder.is_dir():
@@ -174,29 +174,34 @@ class Checkpoint(Plugin):
     def _saves(self) -> list[Path]:
         """Return the saves, the oldest first."""
         try:
-            return sorted(self.folder.glob(f"epoch-*{SUFFIX}"), key=lambda path: path.name)
+            return sorted(self.folder.glob(f"epoch-*{SUFFIX}"), key=_position)
         except OSError:
             return []
 
-    def _set_earlier_aside(self) -> None:
-        saves = self._saves()
-        if not saves:
+    def _set_others_aside(self, run: Run) -> None:
+        """Once, move what other trainings have saved out of the way: all, or in a resumed training what lies ahead."""
+        if self.apart:
             return
-        number = 1
-        while (aside := self.folder / f"earlier-{number}").exists():
-            number += 1
-        try:
+        place = [run.epoch, run.batch]
+        saves = [path for path in self._saves() if not run.resumed or _position(path) > place]
+        if saves:
+            number = 1
+            while os.path.lexists(aside := self.folder / f"earlier-{number}"):
+                number += 1
             aside.mkdir()
             for path in saves:
                 path.rename(aside / path.name)
-        except OSError as error:
-            logger.warning("Checkpoint: saves of an earlier training could not be moved to %s: %s", aside, error)
-            return
-        logger.warning("Checkpoint: this training begins anew; saves of an earlier one were moved to %s.", aside)
+            logger.warning("Checkpoint: saves of another training were moved to %s.", aside)
+        self.apart = True
 
     def __repr__(self) -> str:
         within = f", every_minutes={self.every_minutes}, every_batches={self.every_batches}"
         return f"Checkpoint({str(self.folder)!r}, every={self.every}, keep={self.keep}{within})"
+
+
+def _position(save: Path) -> list[int]:
+    """Return epoch and batch from a name; in the order of letters the 10000th epoch would come before the 9999th."""
+    return [int(number) for number in re.findall(r"\d+", save.name)]
 
 
 def _rename(path: Path, target: Path) -> None:

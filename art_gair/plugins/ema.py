@@ -40,20 +40,21 @@ class EMA(Plugin):
                 raise ValueError(f"{name} is {choice!r}; expected one of {', '.join(map(repr, allowed))}.")
         self.warmup, self.validate, self.final = warmup, validate, final
         self.steps = 0
+        self.average: State = {}
+        self.averaged: set[str] = set()
 
     def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
         """Begin the average at the model as it is."""
         self.module = classifier.module
         self.steps = 0
-        self.average: State = {}
-        self.averaged: set[str] = set()
+        self.average, self.averaged = {}, set()
         self._begin(live_state(self.module))
 
     def _begin(self, state: State) -> None:
         """Begin the average of these tensors where they are now."""
         self.average.update(copied(state))
-        floating = {n for n, t in state.items() if t is not None and t.is_floating_point() and torch.isfinite(t).all()}
-        self.averaged = (self.averaged - state.keys()) | floating
+        kinds = {name: t for name, t in state.items() if t is not None and (t.is_floating_point() or t.is_complex())}
+        self.averaged = (self.averaged - state.keys()) | {name for name, t in kinds.items() if torch.isfinite(t).all()}
 
     def decay_now(self) -> float:
         """Return d of the next step."""

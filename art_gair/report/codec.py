@@ -36,7 +36,7 @@ def decode(kind: type[T], content: Any) -> T:
     """
     try:
         value: T = _decode(kind, content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"content is no {kind.__name__}: {type(error).__name__}: {error}") from error
     return value
 
@@ -68,6 +68,6 @@ def _decode_array(dtype: np.dtype[Any], content: Any) -> np.ndarray[Any, np.dtyp
     if dtype == np.uint8:
         return np.frombuffer(base64.b64decode(content["base64"]), dtype=np.uint8).reshape(content["shape"])
     numbers = [np.nan if number is None else number for number in content]
-    if not all(isinstance(number, (int, float)) for number in numbers):
-        raise TypeError(f"an array of {dtype} holds something that is no number")
+    if not all(isinstance(number, (int, float) if dtype.kind == "f" else int) for number in numbers):
+        raise TypeError(f"an array of {dtype} holds something else")
     return np.array(numbers, dtype=dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from art_gair.report.data import RobustnessReport
+from art_gair.report.data import RobustnessReport, require_reports
 from art_gair.report.markdown import markdown_table
 
 
@@ -15,6 +15,7 @@ def compare(reports: Sequence[RobustnessReport], names: Sequence[str] | None = N
 
     :param reports: of the same samples, eps and norm.
     :param names: of the columns.
+    :raises TypeError: if reports or names are no list of such.
     :raises ValueError: if there is none, if names are too many or few, or samples, eps or norm differ.
     """
     names = require_comparable(reports, names)
@@ -31,11 +32,10 @@ def require_comparable(reports: Sequence[RobustnessReport], names: Sequence[str]
 
     :raises ValueError: as `compare` does.
     """
-    if not reports:
-        raise ValueError("reports is empty; expected at least one.")
-    names = [f"model {i + 1}" for i in range(len(reports))] if names is None else names
-    if len(names) != len(reports):
-        raise ValueError(f"names has {len(names)} entries for {len(reports)} reports; expected one each.")
+    if names is None and isinstance(reports, (list, tuple)):
+        names = [f"model {i + 1}" for i in range(len(reports))]
+    require_reports(reports, names)
+    assert names is not None
     for setting in ("eps", "norm"):
         values = {report.settings[setting] for report in reports}
         if len(values) > 1:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from art_gair.checks import require_int, require_path
 from art_gair.report.codec import decode, encode
 from art_gair.report.results import NOT_ATTACKED, AttackResult, Clean, Examples, Flag, Measurements, Share
+from art_gair.report.sound import require_sound
 from art_gair.report.statistics import interval, paired_p
 from art_gair.report.text import table
 
@@ -94,8 +96,11 @@ class RobustnessReport:
     def attack(self, name: str) -> AttackResult:
         """Return what the attack of this name did.
 
+        :raises TypeError: if name is no str.
         :raises KeyError: with the names there are.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name is {name!r}; expected that of an attack, a str.")
         for result in self.attacks:
             if result.name == name:
                 return result
@@ -113,12 +118,12 @@ class RobustnessReport:
 
     def standing_after(self, name: str) -> float:
         """Share that withstands this attack and all before it, 0..1."""
-        standing = self.clean.correct.copy()
+        last, standing = self.attack(name), self.clean.correct.copy()
         for result in self.attacks:
             standing &= ~result.broken
-            if result.name == name:
-                return float(standing.mean())
-        raise KeyError(f"no attack {name!r} in the report; it has {[a.name for a in self.attacks]}.")
+            if result is last:
+                break
+        return float(standing.mean())
 
     @property
     def kappa(self) -> NDArray[np.int64] | None:
@@ -160,7 +165,11 @@ class RobustnessReport:
         return counts
 
     def class_name(self, value: int) -> str:
-        """Return the name of a class, or its number where no names were given."""
+        """Return the name of a class, or its number where no names were given.
+
+        :raises TypeError, ValueError: if value is no class, 0 to nb_classes - 1.
+        """
+        value = require_int(value, "value", at_least=0, at_most=self.nb_classes - 1)
         return str(value) if self.class_names is None else self.class_names[value]
 
     def subset(self, rows: NDArray[np.int64]) -> RobustnessReport:
@@ -168,7 +177,10 @@ class RobustnessReport:
 
         Flags and notes stay those of all rows, `art_gair.evaluation.judge` finds the rows' own. Counts of projected
         examples, times, examples and the curve stay too, since they cannot be taken apart.
+
+        :raises TypeError, ValueError: if rows are no whole numbers, or no rows of the report.
         """
+        rows = _require_rows(rows, self.n)
         clean = Clean(self.clean.correct[rows], self.clean.predictions[rows], self.clean.margins[rows])
         measurements = replace(
             self.measurements, useless=self.measurements.useless[rows], differing=self.measurements.differing[rows]
@@ -189,7 +201,12 @@ class RobustnessReport:
         return self.table()
 
     def to_json(self, path: str | Path) -> None:
-        """Write everything to a file, for `from_json`; accuracies stand in it too, for readers of other programs."""
+        """Write everything to a file, for `from_json`; accuracies stand in it too, for readers of other programs.
+
+        :raises TypeError, ValueError: if path cannot be that of a file.
+        :raises OSError: if it cannot be written.
+        """
+        path = require_path(path, "path", folder=False)
         content = {
             "schema": SCHEMA,
             "worst_case": self.worst_case,
@@ -197,31 +214,79 @@ class RobustnessReport:
             "clean_accuracy": self.clean_accuracy,
             **encode(self),
         }
-        Path(path).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: str | Path) -> RobustnessReport:
         """Read what `to_json` wrote.
 
-        :raises ValueError: if the file is torn, of another schema, or no report.
+        :raises TypeError, ValueError: if path cannot be that of a file; or the file is torn, of another schema, or no
+            report.
+        :raises OSError: if it cannot be read.
         """
+        path = require_path(path, "path", folder=False)
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is no JSON, or torn: {error}") from error
+            raise ValueError(f"path {str(path)!r} is no JSON, or torn: {error}") from error
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             schema = content.get("schema") if isinstance(content, dict) else type(content).__name__
-            raise ValueError(f"{path} is of schema {schema!r}; this version of art_gair reads {SCHEMA}.")
+            raise ValueError(f"path {str(path)!r} is of schema {schema!r}; this version of art_gair reads {SCHEMA}.")
         try:
-            return decode(cls, {name: content.get(name) for name in (field.name for field in fields(cls))})
-        except ValueError as error:
-            raise ValueError(f"{path} is no report: {error}") from error
+            report = decode(cls, {name: content.get(name) for name in (field.name for field in fields(cls))})
+            require_sound(report)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"path {str(path)!r} is no report: {error}") from error
+        return report
 
     def save(self, folder: str | Path) -> None:
         """Write report.json, report.md, report.html, which holds its figures, and the figures, *.png.
 
         :raises ImportError: without matplotlib, with the command that installs it; nothing is written then.
+        :raises TypeError, ValueError: if folder cannot be that of a folder; nothing is written then.
+        :raises OSError: if something cannot be written.
         """
+        folder = require_path(folder, "folder", folder=True)
         from art_gair.report.save import save
 
-        save(self, Path(folder))
+        save(self, folder)
+
+
+def require_report(value: Any, name: str = "report") -> RobustnessReport:
+    """Return the value if it is a report.
+
+    :raises TypeError: if it is none.
+    """
+    if not isinstance(value, RobustnessReport):
+        raise TypeError(f"{name} is {value!r}; expected a RobustnessReport, as evaluate_robustness returns it.")
+    return value
+
+
+def require_reports(reports: Any, names: Any) -> None:
+    """Refuse what is no list of reports, at least one, with a name for each.
+
+    :raises TypeError, ValueError: by the argument's name.
+    """
+    for values, name in ((reports, "reports"), (names, "names")):
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"{name} is {values!r}; expected a list.")
+    if not reports:
+        raise ValueError("reports is empty; expected at least one.")
+    for report in reports:
+        require_report(report, "an entry of reports")
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"names is {names!r}; expected strings.")
+    if len(names) != len(reports):
+        raise ValueError(f"names has {len(names)} entries for {len(reports)} reports; expected one each.")
+
+
+def _require_rows(rows: Any, n: int) -> NDArray[np.int64]:
+    try:
+        array = np.asarray(rows if isinstance(rows, (list, tuple, np.ndarray)) else None)
+    except ValueError:  # lists of different lengths
+        array = np.asarray(None)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(f"rows is {rows!r}; expected whole numbers, an array (m,).")
+    if array.size and not (array.min() >= 0 and array.max() < n):
+        raise ValueError(f"rows are {array.min()} to {array.max()}; expected rows of the report, 0 to {n - 1}.")
+    return array.astype(np.int64)

@@ -28,10 +28,14 @@ class Augment:
     def __call__(self, x: Tensor) -> Tensor:
         """Return the batch augmented.
 
+        :raises TypeError: if it cannot be called so.
         :raises ValueError: if its shape, type or device is not that of x, or, which a GPU is asked for on the first
             batch alone, if a value is not finite.
         """
-        augmented: Any = self.transform(x.clone())
+        try:
+            augmented: Any = self.transform(x.clone())
+        except TypeError as error:
+            raise TypeError(f"augment {self.transform!r} fails: {error}") from error
         expected = (tuple(x.shape), x.dtype, x.device)
         tensor = isinstance(augmented, Tensor)
         received = (tuple(augmented.shape), augmented.dtype, augmented.device) if tensor else type(augmented).__name__

@@ -15,6 +15,7 @@ from torch import Tensor
 from art_gair import generators
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.hashing import hash_rows
+from art_gair.training.semi_supervised import SemiSupervisedBatches
 
 Batch = tuple[Tensor, Tensor, bool]
 """x in the type that was given, labels int64 (n,), and whether there are missing ones among them."""
@@ -127,7 +128,16 @@ def _content(loader: Any) -> dict[str, str]:
     sizes = {"size": getattr(loader, "size", None), "batch_size": getattr(loader, "batch_size", None)}
     with suppress(AttributeError, TypeError):
         sizes["samples"] = len(loader.dataset)
+    with suppress(TypeError):
+        sizes["batches"] = len(loader)
+    sampler = getattr(loader, "batch_sampler", None)
+    sizes["drop_last"] = getattr(loader, "drop_last", None)
+    sizes["batch_sampler's batch_size"] = getattr(sampler, "batch_size", None)
     told = {f"generator's {name}": str(value) for name, value in sizes.items() if isinstance(value, int)}
+    samplers = {"sampler": getattr(loader, "sampler", None), "batch_sampler": sampler}
+    told |= {f"generator's {name}": type(s).__name__ for name, s in samplers.items() if s is not None}
+    if isinstance(loader, SemiSupervisedBatches):
+        told["generator's share"] = repr(loader.share)
     return {"generator": type(loader).__name__, **told}
 
 
@@ -162,7 +172,10 @@ def _passes(generator: Any) -> Callable[[], Iterable[Any]]:
             raise ValueError("generator has size None; expected a DataGenerator that knows its number of samples.")
         nb_batches = -(-generator.size // generator.batch_size)
         return lambda: (generator.get_batch() for _ in range(nb_batches))
-    if isinstance(generator, Iterator) or not hasattr(generator, "__iter__"):
+    iterable = (
+        hasattr(generator, "__iter__") and getattr(generator, "ndim", None) != 0
+    )  # an array of no dimension is none
+    if isinstance(generator, (Iterator, type)) or not iterable:
         raise TypeError(
             f"generator is a {type(generator).__name__}; expected an ART DataGenerator, a torch DataLoader, or another "
             "iterable of batches (x, y) that starts afresh in each epoch."

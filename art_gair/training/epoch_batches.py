@@ -14,13 +14,23 @@ from art_gair.training.data import Batch, Source
 
 logger = logging.getLogger(__name__)
 
+OTHER_BATCHES = (
+    "The generator yields other batches than before the training was stopped: in the rest of this epoch samples may be "
+    "repeated or missed. An order can be repeated that is drawn at the beginning of the epoch from torch's, NumPy's or "
+    "Python's global generators, or from those of a DataLoader and its samplers."
+)
+
+IN_FLIGHT = 4
+"""How often the source may have been asked ahead of the steps: on a GPU for one batch in `on_device` and one in
+`merge_singles`, either of which may be two that were merged; also for what shows that there is no more."""
+
 
 class EpochBatches:
     """The batches of one epoch on the device, in groups for one step each; it can begin in the middle of the epoch.
 
     Batches of arrays that were taken already are left out. Those of a generator are gone through again: it begins with
-    all random generators where they stood at the beginning of the epoch, and the last batch that had been asked for is
-    asked for with them as they stood then, since a transformation may draw from them.
+    all random generators where they stood at the beginning of the epoch, and those that had been asked for ahead
+    are asked for with them as they stood then, since a transformation may draw from them.
 
     :param accumulate: batches a step.
     """
@@ -28,8 +38,8 @@ class EpochBatches:
     def __init__(self, source: Source, device: torch.device, accumulate: int) -> None:
         self.source, self.device, self.accumulate = source, device, accumulate
         self.began = self.source.read_generators(self.device)
-        self.pulls, self.before_pull = 0, self.began
-        self.labels_seen = hashlib.sha256()
+        self.pulls, self.before_pulls = 0, [self.began]
+        self.last_labels = ""
         self.replayed: dict[str, Any] | None = None
 
     def __iter__(self) -> Iterator[list[Batch]]:
@@ -53,8 +63,7 @@ class EpochBatches:
 
     def state(self) -> dict[str, Any]:
         """Return what `resumed` needs."""
-        names = ("began", "pulls", "before_pull")
-        return {**{name: getattr(self, name) for name in names}, "labels_seen": self.labels_seen.hexdigest()}
+        return {name: getattr(self, name) for name in ("began", "pulls", "before_pulls", "last_labels")}
 
     def samples(self, step: int) -> list[int] | None:
         """Return the rows of the arrays that a step of this epoch took, None for a generator."""
@@ -73,25 +82,23 @@ class EpochBatches:
         batches = iter(self.source())
         while True:
             replayed = self.replayed
-            if replayed is not None and self.pulls + 1 == replayed["pulls"]:
-                self.source.put_back_generators(self.device, replayed["before_pull"])
-            self.before_pull = self.source.read_generators(self.device)
+            ahead = 0 if replayed is None else replayed["pulls"] - self.pulls
+            if replayed is not None and 0 < ahead <= len(replayed["before_pulls"]):
+                self.source.put_back_generators(self.device, replayed["before_pulls"][-ahead])
+            self.before_pulls = [*self.before_pulls, self.source.read_generators(self.device)][-IN_FLIGHT:]
             batch = next(batches, None)
             self.pulls += 1
-            if batch is not None and batch[1].is_cpu:
-                self.labels_seen.update(batch[1].numpy().tobytes())
-            if replayed is not None and self.pulls == replayed["pulls"]:
-                self._compare(replayed["labels_seen"])
+            self.last_labels = _hash_labels(batch)
+            if replayed is not None and self.pulls == replayed["pulls"] and self.last_labels != replayed["last_labels"]:
+                logger.warning(OTHER_BATCHES)
             if batch is None:
                 return
             yield batch
 
-    def _compare(self, labels_seen: str) -> None:
-        if self.labels_seen.hexdigest() != labels_seen:
-            logger.warning(
-                "The generator yields other batches than before the training was stopped; in the rest of this epoch "
-                "samples may be repeated or missed. An order that follows from torch's generator can be repeated."
-            )
+
+def _hash_labels(batch: Batch | None) -> str:
+    """Return a hash of the batch's labels; empty for none, and for labels on a GPU, which would be waited for."""
+    return hashlib.sha256(batch[1].numpy().tobytes()).hexdigest() if batch is not None and batch[1].is_cpu else ""
 
 
 def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM: the batch is finished and the training saved first; a second one leaves at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: the batch is finished and the training saved; a second one leaves at once."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -11,7 +12,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""What a closed terminal sends; Windows has none."""
 
 ASKED = "\nFinishing the batch, then leaving; a second %s leaves at once, unsaved.\n"
 
@@ -30,11 +32,15 @@ class Interrupts:
         self.received: signal.Signals | None = None
         self.raised = False
         self._before: dict[signal.Signals, Any] = {}
+        self._process = os.getpid()
 
     def __enter__(self) -> Interrupts:
-        self.received, self.raised = None, False
+        self.received, self.raised, self._process = None, False, os.getpid()
         if threading.current_thread() is threading.main_thread():
-            defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+            defaults: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler}
+            defaults[signal.SIGTERM] = signal.SIG_DFL
+            if HANGUP is not None:
+                defaults[HANGUP] = signal.SIG_DFL
             for number, default in defaults.items():
                 if signal.getsignal(number) == default:
                     self._before[number] = signal.signal(number, self._note)
@@ -58,21 +64,45 @@ class Interrupts:
         """Return what a program that is stopped by this signal ends with; log the message."""
         self.raised = True
         logger.warning(message)
-        if self.received == signal.SIGTERM:
-            return SystemExit(128 + signal.SIGTERM)
+        if self.received is not None and self.received != signal.SIGINT:
+            return SystemExit(128 + self.received)
         return KeyboardInterrupt(message)
 
     @property
     def name(self) -> str:
         """What came."""
-        return "" if self.received is None else NAMES[self.received]
+        return "" if self.received is None else _name(self.received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            _end_fork(number)
+            return
         if self.received is not None:
             self.raised = True
-            raise SystemExit(128 + number) if number == signal.SIGTERM else KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.received = signal.Signals(number)
+        self._let_workers_die()
         try:
-            sys.stderr.write(ASKED % NAMES[self.received])
-        except (RuntimeError, OSError, ValueError):
-            return  # the stream was being written to, or is closed
+            sys.stderr.write(ASKED % _name(self.received))
+        except (AttributeError, RuntimeError, OSError, ValueError):
+            return  # there is no stream, it was being written to, or it is closed
+
+    def _let_workers_die(self) -> None:
+        """Keep a DataLoader from raising within the batch: a signal to the whole process group ends its workers too."""
+        if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is not None:
+            self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _pass)
+
+
+def _name(number: signal.Signals) -> str:
+    return "Ctrl-C" if number == signal.SIGINT else number.name
+
+
+def _pass(number: int, frame: FrameType | None) -> None:
+    """Unlike SIG_IGN, leave it to the parent to ask how a child ended."""
+
+
+def _end_fork(number: int) -> None:
+    """Take SIGTERM in a process forked in the training, such as a worker, which has its handlers; Ctrl-C is for us."""
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from art_gair.plugins.base import Plugin
 from art_gair.plugins.checkpoint import Checkpoint
 from art_gair.training.data import Batch
 from art_gair.training.history import Accuracies, EpochMeter, WatchedRecord
@@ -32,6 +31,7 @@ def train(run: TrainingRun, progress: Progress, resume_from: Checkpoint | None =
     with run.interrupts, around_training(plan.plugins, plan.classifier, plan.optimizer):
         if resume_from is not None:
             resume(run, resume_from)
+        run.begun = True
         try:
             _rest(run)
             while not run.done:
@@ -53,7 +53,7 @@ def _train_epoch(run: TrainingRun, progress: Progress) -> None:
         _rest(run)
     run.require_finite(now=True)
     _require_batches(run, meter)
-    accuracies = _validate(run, step)
+    accuracies = _validate(run, step, progress)
     record = meter.record(run.epoch, step.in_burn_in, _lam(step.weighting, run.epoch), accuracies)
     run.end_epoch(record)
     run.notices.look(run.history, meter)
@@ -93,14 +93,14 @@ def _require_batches(run: TrainingRun, meter: EpochMeter) -> None:
         raise FloatingPointError(f"none of the {run.batch} steps of epoch {run.epoch} was finite; all were skipped.")
 
 
-def _validate(run: TrainingRun, step: TrainingStep) -> Accuracies | None:
+def _validate(run: TrainingRun, step: TrainingStep, progress: Progress) -> Accuracies | None:
     validation = run.validation
     if validation is None or not run.validated[run.epoch]:
         return None
-    plugins: list[Plugin] = [*step.plugins]
+    progress.validate()
     try:
-        with around_validation(plugins):
-            return validation(step, find_candidates(plugins))
+        with around_validation(step.plugins):
+            return validation(step, find_candidates(step.plugins))
     except LeavingError:
         _rest(run)
         raise

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from art_gair.checks import require_int, require_number
+from art_gair.checks import require_int
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.training.augment import Augment
 from art_gair.training.settings import Settings, describe
@@ -38,8 +38,7 @@ class Options:
         self.accumulate = require_int(self.accumulate, "accumulate", at_least=1)
         self.max_skipped = require_int(self.max_skipped, "max_skipped", at_least=1)
         if self.seed is not None:
-            self.seed = require_int(self.seed, "seed", at_least=0)
-            require_number(self.seed, "seed", below=2**32)  # as NumPy has it
+            self.seed = require_int(self.seed, "seed", at_least=0, at_most=2**32 - 1)  # as NumPy has it
         for name in ("resume", "verbose"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; expected True or False.")

@@ -12,7 +12,7 @@ from art_gair.training.requirements import check_schedules, check_validated
 from art_gair.training.resume import find_checkpoint
 from art_gair.training.run import TrainingRun
 from art_gair.training.schedulers import Scheduler
-from art_gair.training.settings import OptimizerSettings, Settings, describe, describe_loss, describe_model
+from art_gair.training.settings import Settings, describe, describe_loss, describe_model, settings_made_with
 from art_gair.training.validation import Validation
 
 
@@ -22,12 +22,10 @@ def make_run(
     validation: Validation | None,
     options: Options,
     classifier: Any,
-    optimizer: OptimizerSettings,
-) -> TrainingRun:
-    """Return a training at its beginning.
+) -> tuple[TrainingRun, Settings]:
+    """Return a training at its beginning, and the settings that its optimizer was made with.
 
     :param classifier: the user's PyTorchClassifier.
-    :param optimizer: the settings that its optimizer was made with.
     :raises TypeError, ValueError: if the parts do not go together, by the name of the argument.
     """
     checkpoint = find_checkpoint(plan.plugins)
@@ -41,8 +39,11 @@ def make_run(
         when=options.scheduler_step,
         validated=validation is not None,
     )
+    if checkpoint is not None:
+        scheduler.require_resumable()
     if not options.resume:
         scheduler.rehearse(0, options.nb_epochs)
+    made_with = settings_made_with(plan.optimizer)
     run = TrainingRun(
         plan=plan,
         source=source,
@@ -54,18 +55,17 @@ def make_run(
         interrupts=Interrupts(),
     )
     if checkpoint is not None:
-        run.settings = _describe(run, options, classifier, optimizer)
-    return run
+        run.settings = {**made_with, **_describe(run, options, classifier)}
+    return run, made_with
 
 
-def _describe(run: TrainingRun, options: Options, classifier: Any, optimizer: OptimizerSettings) -> Settings:
+def _describe(run: TrainingRun, options: Options, classifier: Any) -> Settings:
     """Return what decides the result of the training, by name."""
     plan = run.plan
     found = {
         **describe_model(classifier.model),
-        **optimizer.begun(),
         **describe_loss(classifier.loss),
-        "scheduler": repr(run.scheduler),
+        **run.scheduler.describe(),
         "submodules in eval mode": ", ".join(plan.train_mode.frozen) or "none",
         **run.source.content(),
         **options.describe(),
@@ -81,4 +81,5 @@ def _describe(run: TrainingRun, options: Options, classifier: Any, optimizer: Op
     }
     for name, part in parts.items():
         found |= describe(name, part)
+    found.pop("attack.batch_size", None)  # a training attacks whole batches; validation tells it
     return found

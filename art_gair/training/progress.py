@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -14,6 +15,9 @@ from tqdm.auto import tqdm
 from art_gair.training.history import EpochMeter, EpochRecord
 
 logger = logging.getLogger(__name__)
+
+NO_STREAM = suppress(AttributeError, OSError, ValueError)
+"""There is no stream, its disk is full, its reader has gone, or it is closed: no reason to end a training."""
 
 REFRESH_SECONDS = 0.5
 """At most that often the running values are read."""
@@ -29,7 +33,8 @@ class Progress:
 
     def __init__(self, nb_epochs: int, steps: int | None, shown: bool) -> None:
         self.nb_epochs, self.steps, self.shown = nb_epochs, steps, shown
-        self.interactive = sys.stderr.isatty() or any("notebook" in c.__module__ for c in tqdm.__mro__)
+        self.notebook = any("notebook" in c.__module__ for c in tqdm.__mro__)
+        self.interactive = self.notebook or (sys.stderr is not None and sys.stderr.isatty())
         self.bar: Any = None
         self.refreshed = 0.0
 
@@ -38,20 +43,28 @@ class Progress:
         left = _remaining(history, self.nb_epochs - epoch)
         title = f"epoch {epoch + 1}/{self.nb_epochs}{f', {left} left' if left else ''}"
         off = not (self.shown and self.interactive)
-        self.bar = tqdm(desc=title, total=self.steps, initial=taken, leave=False, disable=off, unit="batch")
+        with NO_STREAM:
+            self.bar = tqdm(desc=title, total=self.steps, initial=taken, leave=False, disable=off, unit="batch")
 
     def step(self, meter: EpochMeter, waited: bool) -> None:
         """Move the bar.
 
         :param waited: whether the host has just waited for the device, so that reading from it costs nothing.
         """
-        if self.bar.disable:
+        if self.bar is None or self.bar.disable:
             return
         if waited and time.monotonic() - self.refreshed > REFRESH_SECONDS:
             self.refreshed = time.monotonic()
             loss, accuracy = meter.running()
             self.bar.set_postfix_str(f"loss {loss:.3f}, robust {accuracy:.1%}", refresh=False)
-        self.bar.update()
+        with NO_STREAM:
+            self.bar.update()
+
+    def validate(self) -> None:
+        """Say that the epoch is validated."""
+        if self.bar is not None and not self.bar.disable:
+            with NO_STREAM:
+                self.bar.set_postfix_str("validation")
 
     def end_epoch(self, record: EpochRecord, history: Sequence[EpochRecord]) -> None:
         """Write the epoch's line: to the log, or to stderr where the log shows no such lines."""
@@ -59,13 +72,16 @@ class Progress:
         _log(record)
         if self.shown and (self.interactive or not _logged()):
             left = _remaining(history, self.nb_epochs - record["epoch"] - 1)
-            sys.stderr.write(f"{_line(record, self.nb_epochs)}{f', {left} left' if left else ''}\n")
-            sys.stderr.flush()
+            stream = sys.stdout if self.notebook else sys.stderr  # a notebook shows stderr as an error
+            with NO_STREAM:
+                stream.write(f"{_line(record, self.nb_epochs)}{f', {left} left' if left else ''}\n")
+                stream.flush()
 
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
-            self.bar.close()
+            with NO_STREAM:
+                self.bar.close()
 
 
 def _logged() -> bool:

@@ -7,6 +7,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 
@@ -18,6 +19,7 @@ from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.model_state import live_state
 from art_gair.objectives.base import Objective
 from art_gair.plugins.base import Plugin
+from art_gair.schedules import value_at
 from art_gair.weighting.base import LogitsWeighting
 from art_gair.weighting.uniform import UniformWeighting
 
@@ -104,15 +106,24 @@ def check_burn_in(setting: BurnIn) -> BurnIn:
     """Return the setting if it is one of the three kinds."""
     if isinstance(setting, numbers.Real) and not isinstance(setting, numbers.Integral):
         return require_number(setting, "burn_in", above=0.0, below=1.0)
-    return setting if callable(setting) else require_int(setting, "burn_in", at_least=0)
+    if callable(setting) and not isinstance(setting, type):
+        return setting
+    return require_int(setting, "burn_in", at_least=0)
 
 
 def burn_in_epochs(setting: BurnIn, nb_epochs: int) -> list[bool]:
     """Return for each epoch whether it belongs to the burn-in."""
     setting = check_burn_in(setting)
     if callable(setting):
-        return [bool(setting(epoch)) for epoch in range(nb_epochs)]
+        return [_is_burn_in(setting, epoch) for epoch in range(nb_epochs)]
     length = round(setting * nb_epochs) if isinstance(setting, float) else setting
     if length > nb_epochs:
         raise ValueError(f"burn_in is {length} epochs; expected at most nb_epochs, {nb_epochs}.")
     return [epoch < length for epoch in range(nb_epochs)]
+
+
+def _is_burn_in(setting: Callable[[int], bool], epoch: int) -> bool:
+    answer = value_at(setting, "burn_in", epoch)
+    if not isinstance(answer, (bool, np.bool_)):
+        raise TypeError(f"burn_in returned {answer!r} for epoch {epoch}; expected True or False.")
+    return bool(answer)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from art_gair.plugins.base import Plugin
 from art_gair.plugins.checkpoint import Checkpoint
+from art_gair.training.optimizer_state import describe_groups
 from art_gair.training.run import TrainingRun
 from art_gair.training.settings import Settings
 
@@ -43,14 +45,30 @@ def resume(run: TrainingRun, checkpoint: Checkpoint) -> None:
     path, state = found
     if not isinstance(state, dict) or "settings" not in state:
         raise ValueError(f"{path} is no training of this version of art_gair.")
+    _require_place(run, state, path)
     require_same(run, state, f"{path} is of another training")
     run.scheduler.rehearse(state["epoch"], run.nb_epochs, state["batch"], state["scheduler"])
     run.load(state)
     place = f"epoch {run.epoch}, batch {run.batch}" if run.batch else f"epoch {run.epoch}"
     if run.done:
-        logger.warning("resume=True: the training of %s has ended, before epoch %d.", path, run.epoch)
+        logger.warning("resume=True: %s has %d trained epochs, and no more are to be trained.", path, run.epoch)
     else:
         logger.info("Training goes on at %s, from %s.", place, path)
+
+
+def _require_place(run: TrainingRun, state: dict[str, Any], path: Path) -> None:
+    """Refuse a save at which this run cannot go on."""
+    if state["batch"] and state["epoch"] >= run.nb_epochs:
+        raise ValueError(
+            f"nb_epochs is {run.nb_epochs}, and {path} stands within epoch {state['epoch']}, counted from 0; expected "
+            f"at least {state['epoch'] + 1}."
+        )
+    groups = [len(group["params"]) for group in state["optimizer"]["param_groups"]]
+    if groups != describe_groups(run.plan.optimizer):
+        raise ValueError(
+            f"{path} has an optimizer with groups of {groups} parameters, the classifier's has "
+            f"{describe_groups(run.plan.optimizer)}: give it the groups that were added in training before fit."
+        )
 
 
 def require_same(run: TrainingRun, state: dict[str, Any], what: str) -> None:

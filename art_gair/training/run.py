@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from art_gair.engine.model_state import live_state, moved_to, put_back
+from art_gair.engine.model_state import extra_state, live_state, moved_to, put_back
 from art_gair.training.data import Batch, Source
 from art_gair.training.epoch_batches import EpochBatches
 from art_gair.training.history import EpochMeter, EpochRecord
 from art_gair.training.interrupts import Interrupts
 from art_gair.training.notices import Notices
+from art_gair.training.optimizer_state import load_optimizer
 from art_gair.training.plan import TrainingPlan
 from art_gair.training.schedulers import Scheduler
 from art_gair.training.settings import Settings, describe_environment
@@ -30,6 +30,7 @@ class TrainingRun:
     :param epoch: in training, or to be trained next.
     :param batch: steps taken in it.
     :param stopped: whether a plugin has ended the training.
+    :param begun: whether it may have changed anything.
     :param resumed: whether it goes on from a checkpoint.
     :param leaving: whether a signal ends it here.
     :param notes: what the message about leaving says beside the place.
@@ -46,6 +47,7 @@ class TrainingRun:
     epoch: int = 0
     batch: int = 0
     stopped: bool = False
+    begun: bool = False
     resumed: bool = False
     leaving: bool = False
     notes: list[str] = field(default_factory=list)
@@ -94,9 +96,11 @@ class TrainingRun:
             "environment": self.environment(),
             "burn_in": self.plan.burn_in,
             "model": live_state(self.plan.classifier.module),
+            "extra": extra_state(self.plan.classifier.module),
+            "trained": [name for name, p in self.plan.classifier.module.named_parameters() if p.requires_grad],
             "optimizer": self.plan.optimizer.state_dict(),
             "scheduler": self.scheduler.state(),
-            "plugins": [(type(plugin).__name__, plugin.state_dict()) for plugin in self.plan.plugins],
+            "plugins": [(type(p).__name__, repr(p), p.state_dict()) for p in self.plan.plugins],
             "parts": {name: part.state_dict() for name, part in self.plan.stateful().items()},
             "history": [dict(record) for record in self.history],
             "notices": self.notices.given,
@@ -112,12 +116,14 @@ class TrainingRun:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken; plugins have started, and the state has been held against the settings."""
-        self.resumed = True
+        self.resumed, self.begun = True, True
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.stopped = state["stopped"] and state["nb_epochs"] == self.nb_epochs
-        module = self.plan.classifier.module
-        put_back(module, moved_to(module, state["model"]))
-        self.plan.optimizer.load_state_dict(state["optimizer"])
+        if state["batches"] is not None:  # first of all: what these do is part of the state
+            for plugin in self.plan.plugins:
+                plugin.begin_epoch(self.epoch)
+        self._load_model(state)
+        load_optimizer(self.plan.optimizer, state["optimizer"])
         self.scheduler.load(state["scheduler"])
         self.history[:] = [EpochRecord(**record) for record in state["history"]]  # type: ignore[typeddict-item]
         self.notices.given = state["notices"]
@@ -126,9 +132,6 @@ class TrainingRun:
         for name, part in self.plan.stateful().items():
             if name in state["parts"]:
                 part.load_state_dict(state["parts"][name])
-        if state["batches"] is not None:
-            for plugin in self.plan.plugins:
-                plugin.begin_epoch(self.epoch)
         self._load_plugins(state["plugins"])
         self.source.put_back_generators(self.device, state["generators"])
         if state["batches"] is not None:
@@ -137,14 +140,25 @@ class TrainingRun:
             self.batches = EpochBatches(self.source, self.device, self.accumulate)
             self._ahead = self.batches.resumed(state["batches"], self.batch)
 
-    def _load_plugins(self, states: list[tuple[str, dict[str, Any]]]) -> None:
-        """Give each plugin the state of its like, in their order; one that is new starts afresh."""
-        waiting: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for name, state in states:
-            waiting[name].append(state)
-        for plugin in self.plan.plugins:
-            if waiting[type(plugin).__name__]:
-                plugin.load_state_dict(waiting[type(plugin).__name__].pop(0))
+    def _load_model(self, state: dict[str, Any]) -> None:
+        module = self.plan.classifier.module
+        put_back(module, moved_to(module, state["model"]))
+        for name, values in state["extra"].items():
+            module.get_submodule(name).set_extra_state(values)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name in state["trained"])
+
+    def _load_plugins(self, states: list[tuple[str, str, dict[str, Any]]]) -> None:
+        """Give each plugin the state of its like: of the same name and settings, else the next of the same name."""
+        waiting, without = list(states), list(self.plan.plugins)
+        for parts in (2, 1):
+            for plugin in list(without):
+                wanted = (type(plugin).__name__, repr(plugin))[:parts]
+                found = next((state for state in waiting if tuple(state[:parts]) == wanted), None)
+                if found is not None:
+                    plugin.load_state_dict(found[2])
+                    waiting = [state for state in waiting if state is not found]
+                    without = [other for other in without if other is not plugin]
 
     def require_finite(self, *, now: bool = False) -> None:
         """Raise if a step was not finite, see `FiniteGuard.require_finite`."""

@@ -11,6 +11,7 @@ import torch
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from art_gair.training.history import EpochRecord
+from art_gair.training.settings import Settings, describe, describe_made
 
 PER_BATCH = (OneCycleLR, CyclicLR)
 """Schedulers that torch's documentation steps after each batch."""
@@ -19,7 +20,8 @@ PER_BATCH = (OneCycleLR, CyclicLR)
 class Scheduler:
     """A scheduler, and whether it is stepped after each epoch or after each of the optimizer's steps.
 
-    :param scheduler: one of torch.optim.lr_scheduler, another object with step() and state_dict(), or None.
+    :param scheduler: one of torch.optim.lr_scheduler, another object with step() and state_dict(), or None. One of the
+        latter needs load_state_dict() as well where a Checkpoint saves it.
     :param optimizer: of the training.
     :param steps: optimizer steps an epoch, None if that is unknown.
     :param when: "epoch", "batch", or None: "batch" for OneCycleLR and CyclicLR, also inside another, else "epoch".
@@ -38,14 +40,15 @@ class Scheduler:
     ) -> None:
         self.steps = steps
         self.scheduler, self.plateau = scheduler, isinstance(scheduler, ReduceLROnPlateau)
-        if when not in (None, "epoch", "batch"):
+        if when is not None and (not isinstance(when, str) or when not in ("epoch", "batch")):
             raise ValueError(f"scheduler_step is {when!r}; expected 'epoch', 'batch' or None.")
         if scheduler is None:
             if when is not None:
                 raise ValueError(f"scheduler_step is {when!r}, but no scheduler is given.")
             self.per_batch = False
             return
-        if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "state_dict", None)):
+        methods = (getattr(scheduler, name, None) for name in ("step", "state_dict"))
+        if isinstance(scheduler, type) or not all(map(callable, methods)):
             raise TypeError(
                 f"scheduler is a {type(scheduler).__name__}; expected one of torch.optim.lr_scheduler, or an object "
                 "with step() and state_dict()."
@@ -77,7 +80,7 @@ class Scheduler:
         if copied is None:
             return
         if state is not None:
-            copied.load_state_dict(state)
+            copied.load_state_dict(copy.deepcopy(state))  # some take entries out of what they are given
         steps = self.steps if self.per_batch and self.steps is not None else 1
         for i in range(first * steps + (taken if self.per_batch else 0), nb_epochs * steps):
             try:
@@ -114,19 +117,42 @@ class Scheduler:
             self.scheduler.step(metric)
 
     def state(self) -> dict[str, Any] | None:
-        """Return the scheduler's own state."""
-        return None if self.scheduler is None else self.scheduler.state_dict()
+        """Return the scheduler's own state; functions that a torch scheduler holds are no part of it."""
+        if self.scheduler is None:
+            return None
+        state: dict[str, Any] = self.scheduler.state_dict()
+        if isinstance(self.scheduler, LRScheduler):
+            return {key: value for key, value in state.items() if not callable(value)}
+        return state
 
     def load(self, state: dict[str, Any] | None) -> None:
-        """Take over its own state.
-
-        :raises TypeError: if it cannot.
-        """
+        """Take over its own state."""
         if self.scheduler is None:
             return
-        if not callable(getattr(self.scheduler, "load_state_dict", None)):
-            raise TypeError(f"scheduler is a {type(self.scheduler).__name__} without load_state_dict(state).")
-        self.scheduler.load_state_dict(state)
+        self.scheduler.load_state_dict(copy.deepcopy(state))
+        if isinstance(getattr(self.scheduler, "optimizer", None), torch.optim.Optimizer):
+            # At the end of the first epoch torch would warn: it does not know of the steps before the kill.
+            self.scheduler.optimizer._opt_called = True
+
+    def require_resumable(self) -> None:
+        """Refuse a scheduler whose state could be saved but not taken over.
+
+        :raises TypeError: if it has no load_state_dict.
+        """
+        if self.scheduler is not None and not callable(getattr(self.scheduler, "load_state_dict", None)):
+            raise TypeError(
+                f"scheduler is a {type(self.scheduler).__name__} without load_state_dict(state); Checkpoint needs it."
+            )
+
+    def describe(self) -> Settings:
+        """Return how the scheduler was made, by name."""
+        found = {"scheduler": repr(self)}
+        for i, part in enumerate(_parts(self.scheduler) if self.scheduler is not None else ()):
+            found |= describe_made(f"scheduler[{i}]", part)
+            for name in ("lr_lambdas", "max_lrs", "total_size", "step_ratio", "_milestones"):
+                if hasattr(part, name):
+                    found |= describe(f"scheduler[{i}].{name}", getattr(part, name))
+        return found
 
     def __repr__(self) -> str:
         names = [type(part).__name__ for part in _parts(self.scheduler)] if self.scheduler is not None else ["None"]

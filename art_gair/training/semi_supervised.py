@@ -68,28 +68,28 @@ class SemiSupervisedBatches:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        require_int(self.batch_size, "batch_size", at_least=2)
+        self.batch_size = require_int(self.batch_size, "batch_size", at_least=2)
         require_number(self.share, "share", above=0.0, below=1.0)
         self.unlabelled_each = round(self.share * self.batch_size)
         if not 0 < self.unlabelled_each < self.batch_size:
             raise ValueError(f"share is {self.share}; of a batch of {self.batch_size} it leaves one set nothing.")
-        for x, y, name in ((self.x, self.y, "y"), (self.x_unlabelled, self.y_unlabelled, "y_unlabelled")):
-            if len(x) == 0 or np.shape(y) != (len(x),):
-                raise ValueError(f"{name} has shape {np.shape(y)}; expected indices, ({len(x)},), at least one.")
-        sample, other = np.shape(self.x)[1:], np.shape(self.x_unlabelled)[1:]
-        if sample != other:
-            raise ValueError(f"x_unlabelled has samples of shape {other}; expected {sample}, as in x.")
+        names = ("x", "y", "x_unlabelled", "y_unlabelled")
+        x, y, x_more, y_more = (tuple(as_tensor(getattr(self, name), name).shape) for name in names)
+        for samples, labels, suffix in ((x, y, ""), (x_more, y_more, "_unlabelled")):
+            if len(samples) < 2 or samples[0] == 0:
+                raise ValueError(f"x{suffix} has shape {samples}; expected (n, *input_shape), at least one sample.")
+            if labels != samples[:1]:
+                raise ValueError(f"y{suffix} has shape {labels}; expected indices, {samples[:1]}, at least one.")
+        if x[1:] != x_more[1:]:
+            raise ValueError(f"x_unlabelled has samples of shape {x_more[1:]}; expected {x[1:]}, as in x.")
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw the order of the epoch, all at once: so a training that is resumed within it can draw it again."""
         names = ("x", "y", "x_unlabelled", "y_unlabelled")
         x, y, x_more, y_more = (as_tensor(getattr(self, name), name) for name in names)
-        more, labelled_each = self._endless(len(x_more)), self.batch_size - self.unlabelled_each
-        for rows in torch.randperm(len(x)).split(labelled_each):
-            fill = max(1, round(len(rows) * self.unlabelled_each / labelled_each))
-            others = torch.tensor([next(more) for _ in range(fill)])
-            yield torch.cat([x[rows], x_more[others]]), torch.cat([y[rows], y_more[others]])
-
-    @staticmethod
-    def _endless(n: int) -> Iterator[int]:
-        while True:
-            yield from torch.randperm(n).tolist()
+        labelled_each = self.batch_size - self.unlabelled_each
+        rows = torch.randperm(len(x)).split(labelled_each)
+        fills = [max(1, round(len(part) * self.unlabelled_each / labelled_each)) for part in rows]
+        passes = [torch.randperm(len(x_more)) for _ in range(-(-sum(fills) // len(x_more)))]
+        others = torch.cat(passes)[: sum(fills)].split(fills)
+        return ((torch.cat([x[a], x_more[b]]), torch.cat([y[a], y_more[b]])) for a, b in zip(rows, others, strict=True))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import re
 import types
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,11 +22,14 @@ Settings = dict[str, str]
 
 PACKAGES = ("art_gair", "adversarial-robustness-toolbox", "torch", "numpy")
 
-IRRELEVANT = frozenset(("estimator", "classifier", "verbose", "summary_writer", "tensor_board"))
-"""Parameters of an attack that do not change what it finds, or that are described elsewhere."""
+IRRELEVANT = frozenset(("estimator", "classifier", "verbose", "summary_writer", "tensor_board", "last_epoch"))
+"""Parameters of attacks and schedulers that do not change what they do, that move, or that are described elsewhere."""
 
 IMPLEMENTATIONS = frozenset(("params", "foreach", "fused", "capturable", "differentiable", "initial_lr"))
 """Entries of an optimizer's parameter groups that do not say what it computes."""
+
+EVERY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes that every module has."""
 
 DEPTH = 6
 """How deep objects inside objects are described."""
@@ -34,13 +39,15 @@ def describe(name: str, value: Any, depth: int = DEPTH) -> Settings:
     """Describe a value by names and texts that are the same in another process.
 
     Numbers and texts by themselves; tensors and arrays by a hash; functions by their name, a hash of their code, their
-    defaults and what they close over; other objects by their class and those parameters of its constructor that they
-    keep as attributes of the same name.
+    defaults, what they close over and the plain values that they read; other objects by their class and those
+    parameters of its constructor that they keep as attributes of the same name, without what their `state_dict` holds.
     """
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return {name: repr(value)}
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
         return describe(name, value.item())
+    if isinstance(value, np.generic):  # a longdouble
+        return {name: repr(value)}
     if isinstance(value, (Tensor, np.ndarray)):
         return {name: _describe_array(value)}
     if depth == 0:
@@ -52,14 +59,22 @@ def describe_model(module: nn.Module) -> Settings:
     """Describe the architecture: the class and settings of each submodule, the form of each parameter and buffer."""
     found = {}
     for name, part in module.named_modules():
-        found[f"model.{name}" if name else "model"] = f"{_name(type(part))}({part.extra_repr()})"
-        tensors = {**part._parameters, **part._buffers}
-        for leaf, tensor in tensors.items():
-            place = f"model.{name}.{leaf}" if name else f"model.{leaf}"
-            found[place] = "None" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
-            if leaf in part._parameters and tensor is not None and not tensor.requires_grad:
-                found[place] += ", frozen"
+        place = f"model.{name}" if name else "model"
+        found[place] = _without_addresses(f"{_name(type(part))}({part.extra_repr()})")
+        for leaf, tensor in part._parameters.items():
+            found[f"{place}.{leaf}"] = "None" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
+            if tensor is not None and not tensor.requires_grad:
+                found[f"{place}.{leaf}"] += ", frozen"
+        if not type(part).__module__.startswith("torch."):  # their settings are in extra_repr
+            found |= _describe_all(place, _plain_attributes(part), 1)
     return found
+
+
+def _plain_attributes(part: nn.Module) -> dict[str, Any]:
+    """Return public attributes, apart from those of every module, that are numbers, texts or functions."""
+    kinds = (bool, int, float, str, types.FunctionType, types.BuiltinFunctionType)
+    names = (key for key in vars(part) if not key.startswith("_") and key not in EVERY_MODULE)
+    return {key: vars(part)[key] for key in names if isinstance(vars(part)[key], kinds)}
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer) -> Settings:
@@ -74,28 +89,24 @@ def describe_optimizer(optimizer: torch.optim.Optimizer) -> Settings:
     return found
 
 
-class OptimizerSettings:
-    """The settings that a classifier's optimizer was made with, as a new process finds them.
+_optimizers: WeakKeyDictionary[torch.optim.Optimizer, tuple[Settings, Settings]] = WeakKeyDictionary()
+"""The settings that an optimizer's last training began with, and those that it left."""
 
-    A training changes them, by a scheduler say. Where the last training of this trainer left them, those that it began
-    with count, so that it can be resumed with the same objects too.
+
+def settings_made_with(optimizer: torch.optim.Optimizer) -> Settings:
+    """Return the settings that an optimizer was made with, as a new process finds them.
+
+    A training changes them, by a scheduler say. Where the last one left them, those that it began with count, so that
+    it can be resumed with the same objects too.
     """
+    now = describe_optimizer(optimizer)
+    begun, left = _optimizers.get(optimizer, (now, now))
+    return begun if now == left else now
 
-    def __init__(self, classifier: Any) -> None:
-        self.classifier = classifier
-        self._begun: Settings = {}
-        self._left: Settings | None = None
 
-    def begun(self) -> Settings:
-        """Return the settings that count for a training which begins now."""
-        now = describe_optimizer(self.classifier.optimizer)
-        if now != self._left:
-            self._begun = now
-        return self._begun
-
-    def left(self) -> None:
-        """Note that a training has ended."""
-        self._left = describe_optimizer(self.classifier.optimizer)
+def note_settings_left(optimizer: torch.optim.Optimizer, begun: Settings) -> None:
+    """Note that a training which began with these settings has ended."""
+    _optimizers[optimizer] = begun, describe_optimizer(optimizer)
 
 
 def describe_loss(loss: nn.Module) -> Settings:
@@ -127,7 +138,9 @@ def _parts(value: Any) -> dict[str, Any]:
     if isinstance(value, (list, tuple)):
         return {f"[{i}]": entry for i, entry in enumerate(value)}
     if isinstance(value, dict):
-        return {f"[{key!r}]": entry for key, entry in value.items()}
+        return {f"[{_name(key) if callable(key) else repr(key)}]": entry for key, entry in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return {f"[{i}]": entry for i, entry in enumerate(sorted(value, key=repr))}
     if isinstance(value, functools.partial):
         return {"func": value.func, "args": value.args, "keywords": value.keywords}
     if isinstance(value, types.MethodType):
@@ -136,13 +149,41 @@ def _parts(value: Any) -> dict[str, Any]:
         return _closed_over(value)
     if isinstance(value, nn.Module):
         return {key: t for key, t in value.state_dict().items() if isinstance(t, Tensor)}
-    return {key: getattr(value, key) for key in _parameters(value) if hasattr(value, key)}
+    return _kept_parameters(value, _state_names(value))
+
+
+def describe_made(name: str, value: Any) -> Settings:
+    """Describe an object by its class and what it was made with, also where its `state_dict` holds that."""
+    return {name: _name(type(value)), **_describe_all(name, _kept_parameters(value, moving=set()), DEPTH)}
+
+
+def _kept_parameters(value: Any, moving: set[str]) -> dict[str, Any]:
+    """Return the constructor's parameters that an object keeps, as `name` or `_name`, apart from those that move."""
+    kept = {}
+    for key in _parameters(value):
+        attribute = next((name for name in (key, f"_{key}") if hasattr(value, name)), None)
+        if attribute is not None and key not in moving and attribute not in moving:
+            kept[key] = getattr(value, attribute)
+    return kept
+
+
+def _state_names(value: Any) -> set[str]:
+    """Return the names of what moves in training, by its `state_dict`; some objects have none before they start."""
+    if not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
+        return set()
+    try:
+        return set(value.state_dict())
+    except Exception:
+        return set()
 
 
 def _closed_over(function: types.FunctionType) -> dict[str, Any]:
     found = dict(zip(function.__code__.co_freevars, (cell for cell in function.__closure__ or ()), strict=True))
     cells = {key: cell.cell_contents for key, cell in found.items() if cell != types.CellType()}
-    return {**cells, **({"defaults": function.__defaults__} if function.__defaults__ else {})}
+    named = {key: function.__globals__[key] for key in function.__code__.co_names if key in function.__globals__}
+    read = {key: value for key, value in named.items() if isinstance(value, (bool, int, float, str, tuple))}
+    defaults = {"defaults": function.__defaults__, "kwdefaults": function.__kwdefaults__}
+    return {**read, **cells, **{key: value for key, value in defaults.items() if value}}
 
 
 def _parameters(value: Any) -> list[str]:
@@ -150,18 +191,21 @@ def _parameters(value: Any) -> list[str]:
         return []
     if hasattr(value, "attack_params"):
         return [key for key in value.attack_params if key not in IRRELEVANT]
-    try:
-        return [key for key in inspect.signature(type(value)).parameters if key not in IRRELEVANT]
-    except (TypeError, ValueError):
-        return []
+    names: dict[str, None] = {}
+    for cls in type(value).__mro__[:-1]:  # a subclass may pass on what it does not name
+        try:
+            names |= dict.fromkeys(inspect.signature(cls).parameters)
+        except (TypeError, ValueError):
+            continue
+    return [key for key in names if key not in IRRELEVANT]
 
 
 def _outline(value: Any) -> str:
     """Return what a value is, apart from its parts."""
-    if isinstance(value, (list, tuple, dict)):
+    if isinstance(value, (list, tuple, dict, set, frozenset)):
         return f"{type(value).__name__} of {len(value)}"
     if isinstance(value, nn.Module):
-        return repr(value)
+        return _without_addresses(repr(value))
     function = value.__func__ if isinstance(value, types.MethodType) else value
     if isinstance(function, types.FunctionType):
         return f"{_name(function)} {_hash_code(function.__code__)}"
@@ -180,10 +224,16 @@ def _describe_constant(constant: Any) -> str:
 
 
 def _describe_array(value: Any) -> str:
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "biufc":
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {hash_tensor(value)[:16]}"
+    if value.dtype.kind not in "biufc":
         return f"array {value.shape} of {value.dtype}"
-    tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
-    return f"{tuple(tensor.shape)} {hash_tensor(tensor)[:16]}"
+    content = hashlib.sha256(value.dtype.str.encode() + np.ascontiguousarray(value).tobytes())
+    return f"{value.shape} {content.hexdigest()[:16]}"
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _name(value: Any) -> str:

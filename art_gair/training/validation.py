@@ -120,7 +120,8 @@ class Validation:
 
     def describe(self) -> Settings:
         """Return what is validated, by names that begin with "validation": it matters to `keep_best` alone."""
-        found = {"validation.keep_best": str(self.best is not None)}
+        found = {"validation.keep_best": str(self.best is not None), "validation.every": str(self.every)}
+        found |= {"validation.batch_size": str(self.batch_size)}
         found |= {"validation.x": hash_rows(self.x), "validation.y": hash_rows(self.labels)}
         return found | describe("validation_attack", self.named)
 

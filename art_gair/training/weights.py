@@ -22,9 +22,13 @@ def weigh(weighting: Weighting, **batch: Any) -> Tensor:
     """Return the weights of a batch, detached.
 
     :param batch: what a weighting is called with.
+    :raises TypeError: if it cannot be called so.
     :raises ValueError: if it returns no floats, one for each sample.
     """
-    weights: Any = weighting(**batch)
+    try:
+        weights: Any = weighting(**batch)
+    except TypeError as error:
+        raise TypeError(f"weighting {weighting!r} fails: {error}") from error
     expected = tuple(batch["labels"].shape)
     if not isinstance(weights, Tensor) or tuple(weights.shape) != expected or not weights.is_floating_point():
         tensor = isinstance(weights, Tensor)

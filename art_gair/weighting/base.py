@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from art_gair.checks import require_int
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class Weighting(Protocol):
@@ -55,8 +59,9 @@ class InstanceWeighting(ABC):
         :param labels: classes, int64 (n,).
         :param epoch: epoch of the training, counted from 0, for schemes with a schedule.
         :return: float32 (n,), >= 0, mean 1.
-        :raises ValueError: if what the scheme needs is not given.
+        :raises TypeError, ValueError: if what the scheme needs is not given or is unusable, by its name.
         """
+        require_int(epoch, "epoch", at_least=0)
         with torch.no_grad():
             return normalise(self._raw(kappa, max_iter, logits, labels, epoch))
 
@@ -83,6 +88,8 @@ class KappaWeighting(InstanceWeighting):
         if kappa is None:
             raise ValueError(f"{type(self).__name__} weighs by kappa, which is None; the attack must count it.")
         require_int(max_iter, "max_iter", at_least=1)
+        require_tensor(kappa, "kappa", INTEGERS, ndim=1)
+        _require_range(kappa, "kappa", max_iter)
         return self.log_weights(kappa.double(), max_iter, epoch)
 
 
@@ -98,6 +105,14 @@ class LogitsWeighting(InstanceWeighting):
     ) -> Tensor:
         if logits is None or labels is None:
             raise ValueError(f"{type(self).__name__} weighs by logits and labels; both must be given.")
+        require_tensor(logits, "logits", FLOATS, ndim=2)
+        require_tensor(labels, "labels", (torch.int64,), ndim=1)
+        n, nb_classes = logits.shape
+        if nb_classes < 2:
+            raise ValueError(f"logits have shape {tuple(logits.shape)}; expected those of at least two classes.")
+        if len(labels) != n:
+            raise ValueError(f"labels are {len(labels)} for logits of {n} samples; expected one each.")
+        _require_range(labels, "labels", nb_classes - 1)
         return self.log_weights(logits.double().log_softmax(dim=1), labels)
 
 
@@ -107,10 +122,28 @@ def normalise(log_weights: Tensor) -> Tensor:
     The largest is made 1 before the mean is taken, so the mean is at least 1/n and there is no 0/0; equal logarithms
     give equal weights, and all equal ones exactly 1.
 
-    :raises ValueError: for an empty batch.
+    :raises TypeError, ValueError: if they are no tensor of floats, (n,), of at least one sample.
     """
-    if log_weights.numel() == 0:
-        raise ValueError("the batch to weigh is empty; expected at least one sample.")
-    log_weights = log_weights.clamp(-1e300, 1e300)  # infinities compare, and differ by 0 from each other
+    require_tensor(log_weights, "log_weights", FLOATS, ndim=1)
+    log_weights = log_weights.double().clamp(-1e300, 1e300)  # infinities compare, and differ by 0 from each other
     weights = torch.exp(log_weights - log_weights.max())
     return (weights / weights.mean()).to(torch.float32)
+
+
+def require_tensor(value: Any, name: str, dtypes: Sequence[torch.dtype], *, ndim: int) -> None:
+    """Refuse what is no tensor of a batch, of so many dimensions and one of the types; waits for no device."""
+    expected = f"a tensor of {' or '.join(str(dtype).removeprefix('torch.') for dtype in dtypes)}"
+    if not isinstance(value, Tensor) or value.dtype not in dtypes or value.layout != torch.strided or value.is_meta:
+        tensor = isinstance(value, Tensor)
+        received = f"{value.dtype}, {value.layout}, on {value.device}" if tensor else f"a {type(value).__name__}"
+        raise TypeError(f"{name} is {received}; expected {expected}.")
+    if value.ndim != ndim or len(value) == 0:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {ndim} dimensions, at least one sample.")
+
+
+def _require_range(value: Tensor, name: str, most: int) -> None:
+    """Refuse whole numbers on the host that are not 0 to most; a GPU would be waited for."""
+    if value.is_cpu:
+        least, largest = int(value.numpy().min()), int(value.numpy().max())
+        if least < 0 or largest > most:
+            raise ValueError(f"{name} holds {least} to {largest}; expected 0 to {most}.")

@@ -7,7 +7,6 @@ kappa can give 0/0.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from art_gair.checks import is_real, require_int, to_float
 from art_gair.schedules import value_at
 from art_gair.weighting.base import KappaWeighting
 
@@ -50,12 +50,14 @@ class TanhWeighting(KappaWeighting):
 
     def lam_at(self, epoch: int) -> float:
         """Return lam in an epoch, counted from 0."""
-        lam: Any = value_at(self.lam, epoch)
-        if isinstance(lam, bool) or not isinstance(lam, numbers.Real):
+        require_int(epoch, "epoch", at_least=0)
+        lam: Any = value_at(self.lam, "lam", epoch)
+        if not is_real(lam):
             raise TypeError(f"lam is {lam!r} in epoch {epoch}; expected a number or a function of the epoch to one.")
-        if math.isnan(lam):
+        number = to_float(lam, "lam")
+        if math.isnan(number):
             raise ValueError(f"lam is NaN in epoch {epoch}; expected a number or infinity.")
-        return float(lam)
+        return number
 
     def log_weights(self, kappa: Tensor, max_iter: int, epoch: int) -> Tensor:
         """Return log sigmoid(2 (lam + 5 (1 - 2 kappa / K)))."""

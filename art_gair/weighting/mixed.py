@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -27,9 +28,8 @@ class Mixed:
 
     def __post_init__(self) -> None:
         require_number(self.rho, "rho", at_least=0.0, at_most=1.0)
-        for scheme, name in ((self.a, "a"), (self.b, "b")):
-            if not callable(scheme) or isinstance(scheme, type):
-                raise TypeError(f"{name} is {scheme!r}; expected a weighting.")
+        _require_weighting(self.a, "a")
+        _require_weighting(self.b, "b")
 
     @property
     def needs_kappa(self) -> bool:
@@ -52,6 +52,18 @@ class Mixed:
             raise ValueError(f"weightings a and b returned {shapes}; expected two tensors of one shape.")
         return (1.0 - self.rho) * a + self.rho * b
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of those of the two that have one."""
+        return {name: scheme.state_dict() for name, scheme in self._stateful().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what an earlier `state_dict` returned."""
+        for name, scheme in self._stateful().items():
+            scheme.load_state_dict(state[name])
+
+    def _stateful(self) -> dict[str, Any]:
+        return {name: s for name, s in (("a", self.a), ("b", self.b)) if hasattr(s, "load_state_dict")}
+
     def lam_at(self, epoch: int) -> float | None:
         """Return lam of the first of the two that has one."""
         lams = [scheme.lam_at(epoch) for scheme in (self.a, self.b) if hasattr(scheme, "lam_at")]
@@ -59,5 +71,15 @@ class Mixed:
 
 
 def floored(weighting: Weighting, share: float) -> Mixed:
-    """Mix a scheme with uniform weights, so that no sample's weight goes under `share`, 0..1 (the mean is 1)."""
+    """Mix a scheme with uniform weights, so that no sample's weight goes under `share`, 0..1 (the mean is 1).
+
+    :raises TypeError, ValueError: if weighting is no scheme, or share outside 0..1.
+    """
+    _require_weighting(weighting, "weighting")
+    require_number(share, "share", at_least=0.0, at_most=1.0)
     return Mixed(weighting, UniformWeighting(), share)
+
+
+def _require_weighting(scheme: Any, name: str) -> None:
+    if not callable(scheme) or isinstance(scheme, type):
+        raise TypeError(f"{name} is {scheme!r}; expected a weighting such as TanhWeighting(-1.0).")
