@@ -105,4 +105,5 @@ class Linear:
         begin, end = int(self.begin), int(self.end)
         done = min(max(require_number(epoch, "epoch"), begin), end) - begin
         length = end - begin
-        return ((length - done) * self.first + done * self.last) / length  # exact where the line meets whole numbers
+        first, last = float(self.first), float(self.last)
+        return ((length - done) * first + done * last) / length  # exact where the line meets whole numbers

@@ -404,7 +404,7 @@ def test_a_burn_in_that_fails_later_fails_at_the_start() -> None:
 
     classifier = digits_classifier()
     before = state_of(classifier.model)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ValueError, match="burn_in is a schedule that fails in epoch 2: ZeroDivisionError"):
         AdversarialTrainerGAIRAT(classifier, burn_in=failing).fit(*digits(8), nb_epochs=4)
     assert_same_state(classifier.model, before)
     assert calls == [0, 1, 2]

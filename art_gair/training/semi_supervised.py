@@ -31,7 +31,7 @@ def pseudo_label(
     :raises TypeError, ValueError: if an argument is unusable, by its name.
     """
     require_number(threshold, "threshold", at_least=0.0, at_most=1.0)
-    require_int(batch_size, "batch_size", at_least=1)
+    batch_size = require_int(batch_size, "batch_size", at_least=1)
     tensor_classifier = TensorClassifier(classifier)
     labels = []
     with tensor_classifier.evaluating(), torch.no_grad():

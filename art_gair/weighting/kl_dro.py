@@ -22,7 +22,7 @@ class KLDROWeighting(LogitsWeighting):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        require_number(self.temperature, "temperature", above=0.0)
+        self.temperature = require_number(self.temperature, "temperature", above=0.0)
 
     def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
         """Return CE / temperature: rises with the loss."""

@@ -27,8 +27,8 @@ class MarginWeighting(LogitsWeighting):
     bias: float = 0.5
 
     def __post_init__(self) -> None:
-        require_number(self.slope, "slope", above=0.0)
-        require_number(self.bias, "bias")
+        self.slope = require_number(self.slope, "slope", above=0.0)
+        self.bias = require_number(self.bias, "bias")
 
     def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
         """Return log sigmoid(-slope (margin + bias)): falls as the margin rises."""
@@ -48,7 +48,7 @@ class WMMRWeighting(LogitsWeighting):
     alpha: float = 2.0
 
     def __post_init__(self) -> None:
-        require_number(self.alpha, "alpha", at_least=0.0)
+        self.alpha = require_number(self.alpha, "alpha", at_least=0.0)
 
     def log_weights(self, log_p: Tensor, labels: Tensor) -> Tensor:
         """Return -alpha margin."""

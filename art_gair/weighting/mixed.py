@@ -27,7 +27,7 @@ class Mixed:
     rho: float
 
     def __post_init__(self) -> None:
-        require_number(self.rho, "rho", at_least=0.0, at_most=1.0)
+        self.rho = require_number(self.rho, "rho", at_least=0.0, at_most=1.0)
         _require_weighting(self.a, "a")
         _require_weighting(self.b, "b")
 

@@ -197,4 +197,4 @@ def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_it_only_watches_and_says_what_it_is() -> None:
     assert not CSVLogger("log.csv").affects_training
-    assert repr(CSVLogger(Path("log.csv"))) == "CSVLogger('log.csv')"
+    assert repr(CSVLogger(Path("log.csv"))) == f"CSVLogger({str(Path('log.csv').absolute())!r})"

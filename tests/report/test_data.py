@@ -122,7 +122,7 @@ def test_notes_are_shown_and_are_no_flags(report: RobustnessReport, tmp_path: Pa
 @pytest.mark.parametrize("content", ["", '{"schema": 2', '{"schema": 2}', '{"schema": 2, "labels": "x"}'])
 def test_what_is_torn_or_no_report_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text(content)
-    with pytest.raises(ValueError, match=r"odd.json is no"):
+    with pytest.raises(ValueError, match=r"odd.json' is no"):
         RobustnessReport.from_json(tmp_path / "odd.json")
 
 

@@ -76,7 +76,7 @@ def test_gair_rst_trains_on_both() -> None:
             r"y has shape \(3,\); expected indices, \(8,\)",
         ),
         (lambda x, y: SemiSupervisedBatches(x, y, x, y[:3]), ValueError, r"y_unlabelled has shape \(3,\)"),
-        (lambda x, y: SemiSupervisedBatches(x, y, x[:0], y[:0]), ValueError, "y_unlabelled has shape .* at least one"),
+        (lambda x, y: SemiSupervisedBatches(x, y, x[:0], y[:0]), ValueError, "x_unlabelled has shape .* at least one"),
         (
             lambda x, y: SemiSupervisedBatches(x, y, x[:, 0], y),
             ValueError,

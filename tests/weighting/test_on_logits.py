@@ -145,7 +145,7 @@ def test_mixed_says_what_lam_is() -> None:
         (lambda: Mixed(UniformWeighting(), UniformWeighting(), 1.5), ValueError, "rho is 1.5; .* >= 0 and <= 1"),
         (lambda: Mixed(UniformWeighting(), 3, 0.5), TypeError, "b is 3; expected a weighting"),  # type: ignore[arg-type]
         (lambda: Mixed(TanhWeighting, UniformWeighting(), 0.5), TypeError, "a is <class .*TanhWeighting'>; expected"),  # type: ignore[arg-type]
-        (lambda: floored(UniformWeighting(), -0.1), ValueError, "rho is -0.1"),
+        (lambda: floored(UniformWeighting(), -0.1), ValueError, "share is -0.1"),
         (lambda: MarginWeighting()(kappa=torch.zeros(3), max_iter=3), ValueError, "MarginWeighting weighs by logits"),
         (lambda: TanhWeighting()(logits=torch.zeros(3, 2)), ValueError, "TanhWeighting weighs by kappa, which is None"),
         (lambda: UniformWeighting()(), ValueError, "UniformWeighting needs kappa, labels or logits"),
