@@ -153,8 +153,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         Memory: x is not copied, so a memory map of any size can be trained on; a step takes its batch, and a check of
         the values at the beginning some thousand samples. On a GPU, x of up to 1 GiB is put there for good.
 
-        Ctrl-C and SIGTERM let the batch finish and, with a `Checkpoint`, save the training; a second one ends it at
-        once. Classifier and trainer can be used afterwards.
+        Ctrl-C, SIGTERM and SIGHUP let the batch finish and, with a `Checkpoint`, save the training; a second signal
+        ends it at once. Classifier and trainer can be used afterwards.
 
         :param x: samples (n, *input_shape) inside clip_values; float32 in the computation, as in ART.
         :param y: classes, indices (n,) or one-hot (n, nb_classes).
@@ -199,7 +199,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         :raises TypeError, ValueError: if an argument is unusable, by its name, before any training.
         :raises FloatingPointError: if loss, model, optimizer state or the attack's gradient turn non-finite; the batch
             is undone, and the message names epoch, batch, samples, learning rate and the last losses.
-        :raises KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM.
+        :raises KeyboardInterrupt, SystemExit: after Ctrl-C; after SIGTERM or SIGHUP.
         """
         self._refuse(kwargs, "fit")
         options = Options(

@@ -2,6 +2,7 @@
 
     python examples/long_run.py [--epochs 40] [--patience 8] [--seed 0] [--out runs/long_run]
 
+The first 12 epochs have no weights; robust accuracy may fall after them, so --patience should outlast that.
 Stop it by Ctrl-C, or kill it: the same command goes on from where it stood. Watch it by
 `tensorboard --logdir runs/long_run`, or read runs/long_run/epochs.csv. A folder of another name begins anew.
 """
@@ -26,6 +27,9 @@ from art_gair import (
     evaluate_robustness,
 )
 
+BURN_IN = 12
+"""First epochs, without weights. A function of the epoch, unlike a share, stays what it is when --epochs changes."""
+
 HELD_OUT = 300
 """Training digits set aside for validation: the best epoch must not be chosen on test data."""
 
@@ -49,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         CSVLogger(args.out / "epochs.csv"),
         EarlyStopping(args.patience),
     ]
-    trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=0.3, plugins=plugins)
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=lambda epoch: epoch < BURN_IN, plugins=plugins)
     trainer.fit(
         *(x_train[HELD_OUT:], y_train[HELD_OUT:]),
         validation_data=(x_train[:HELD_OUT], y_train[:HELD_OUT]),

@@ -30,7 +30,7 @@ def train(run: TrainingRun, progress: Progress, resume_from: Checkpoint | None =
     plan = run.plan
     with run.interrupts, around_training(plan.plugins, plan.classifier, plan.optimizer):
         if resume_from is not None:
-            resume(run, resume_from)
+            resume(run, resume_from, progress)
         run.begun = True
         try:
             _rest(run)

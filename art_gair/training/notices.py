@@ -41,7 +41,7 @@ class Notices:
             message = None if kind in self.given else notice(history, meter)
             if message is not None:
                 self.given.add(kind)
-                logger.warning("Epoch %d: %s", history[-1]["epoch"], message)
+                logger.warning("Epoch %d, counted from 0: %s", history[-1]["epoch"], message)
 
 
 def _few_samples_count(history: Sequence[EpochRecord], meter: EpochMeter) -> str | None:

@@ -70,11 +70,20 @@ class Progress:
         """Write the epoch's line: to the log, or to stderr where the log shows no such lines."""
         self.close()
         _log(record)
+        left = _remaining(history, self.nb_epochs - record["epoch"] - 1)
+        self._write(f"{_line(record, self.nb_epochs)}{f', {left} left' if left else ''}")
+
+    def say(self, text: str) -> None:
+        """Tell a person, and the log."""
+        logger.info(text)
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        """Write a line where the log shows none."""
         if self.shown and (self.interactive or not _logged()):
-            left = _remaining(history, self.nb_epochs - record["epoch"] - 1)
             stream = sys.stdout if self.notebook else sys.stderr  # a notebook shows stderr as an error
             with NO_STREAM:
-                stream.write(f"{_line(record, self.nb_epochs)}{f', {left} left' if left else ''}\n")
+                stream.write(f"{text}\n")
                 stream.flush()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from art_gair.plugins.base import Plugin
 from art_gair.plugins.checkpoint import Checkpoint
 from art_gair.training.optimizer_state import describe_groups
+from art_gair.training.progress import Progress
 from art_gair.training.run import TrainingRun
 from art_gair.training.settings import Settings
 
@@ -33,7 +34,7 @@ def find_checkpoint(plugins: Sequence[Plugin]) -> Checkpoint | None:
     return next((plugin for plugin in plugins if isinstance(plugin, Checkpoint)), None)
 
 
-def resume(run: TrainingRun, checkpoint: Checkpoint) -> None:
+def resume(run: TrainingRun, checkpoint: Checkpoint, progress: Progress) -> None:
     """Put the run where the newest whole checkpoint stands; without one it begins, saying so.
 
     :raises ValueError: if that is another training, with what differs; nothing is changed then.
@@ -50,10 +51,12 @@ def resume(run: TrainingRun, checkpoint: Checkpoint) -> None:
     run.scheduler.rehearse(state["epoch"], run.nb_epochs, state["batch"], state["scheduler"])
     run.load(state)
     place = f"epoch {run.epoch}, batch {run.batch}" if run.batch else f"epoch {run.epoch}"
-    if run.done:
+    if run.stopped:
+        logger.warning("resume=True: a plugin ended the training of %s; with another nb_epochs it goes on.", path)
+    elif run.done:
         logger.warning("resume=True: %s has %d trained epochs, and no more are to be trained.", path, run.epoch)
     else:
-        logger.info("Training goes on at %s, from %s.", place, path)
+        progress.say(f"Training goes on at {place} (counted from 0), from {path}.")
 
 
 def _require_place(run: TrainingRun, state: dict[str, Any], path: Path) -> None:

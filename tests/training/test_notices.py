@@ -36,7 +36,9 @@ def test_weights_on_few_samples_are_told_once(caplog: pytest.LogCaptureFixture) 
 
     fit(digits_classifier(), one_of_them)
     (message,) = warnings_of(caplog)
-    assert message.startswith("Epoch 0: the effective sample size of the weights is 1.0 of 32 samples a batch")
+    assert message.startswith(
+        "Epoch 0, counted from 0: the effective sample size of the weights is 1.0 of 32 samples a batch"
+    )
 
 
 def test_spread_weights_are_not_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -60,7 +62,7 @@ def test_a_kappa_that_says_nothing_is_told(settings: Any, value: int, caplog: py
     trainer.fit(x, y, batch_size=32, nb_epochs=2, verbose=False)
     messages = [m for m in warnings_of(caplog) if "kappa is" in m]
     assert len(messages) == 1
-    assert messages[0].startswith(f"Epoch 0: kappa is {value} for each sample")
+    assert messages[0].startswith(f"Epoch 0, counted from 0: kappa is {value} for each sample")
 
 
 def test_an_attack_that_changes_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -76,7 +78,9 @@ def test_an_attack_that_changes_nothing_is_told(caplog: pytest.LogCaptureFixture
             return out
 
     fit(classifier_of(Steps(), (1, 8, 8)), num_random_init=0)
-    assert any(message.startswith("Epoch 0: the attack changed no sample") for message in warnings_of(caplog))
+    assert any(
+        message.startswith("Epoch 0, counted from 0: the attack changed no sample") for message in warnings_of(caplog)
+    )
 
 
 def test_an_attack_that_moves_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
