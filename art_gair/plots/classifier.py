@@ -76,15 +76,15 @@ def _samples(classifier: TensorClassifier, x: Any, y: Any, kappa: Any) -> tuple[
 
 
 def _numbers(values: Any, name: str, n: int, things: str) -> NDArray[Any]:
-    """Return finite numbers, one for each of n things."""
+    """Return whole numbers, one for each of n things."""
     numbers: NDArray[Any] = as_tensor(values, name).cpu().to(torch.float64).numpy()
     if numbers.ndim != 1:
         raise ValueError(f"{name} has shape {numbers.shape}; expected ({n},).")
     if len(numbers) != n:
         raise ValueError(f"{name} has {len(numbers)} values for {n} {things}; expected one each.")
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
-    return numbers
+    if not (np.abs(numbers) < 2**53).all() or (numbers != np.floor(numbers)).any():
+        raise ValueError(f"{name} holds values that are no whole numbers; expected int ({n},).")
+    return numbers.astype(np.int64)
 
 
 def _logits(tensor_classifier: TensorClassifier, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -128,7 +128,7 @@ def examples_by_kappa(x: Any, x_adv: Any, labels: Any, predictions: Any, kappa: 
         if not np.isfinite(images).all():
             raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
     named = ((labels, "labels"), (predictions, "predictions"), (kappa, "kappa"))
-    labels, predictions, kappa = (_numbers(values, name, len(x), "images").astype(int) for values, name in named)
+    labels, predictions, kappa = (_numbers(values, name, len(x), "images") for values, name in named)
     figure = require_matplotlib()(figsize=(1.15 * len(x) + 0.3, 3.2), layout="constrained")
     axes = figure.subplots(2, len(x), squeeze=False)
     for column in range(len(x)):

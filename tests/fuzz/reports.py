@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, RobustnessReport, evaluate_robustness, plots
 from art_gair.evaluation import compare, judge
@@ -211,11 +212,19 @@ HISTORY = Kind(
         empty=lambda w: [{}],
     ),
 )
+
+
+def is_whole(array: NDArray[Any]) -> bool:
+    """Four whole numbers."""
+    numbers = array.astype(np.float64)
+    return array.shape == (4,) and bool((np.abs(numbers) < 2**53).all() and (numbers == np.floor(numbers)).all())
+
+
 KAPPA_OF_FOUR = arrays(
-    lambda a: a.ndim == 1 and len(a) == 4 and bool(np.isfinite(a.astype(np.float64)).all()),
+    is_whole,
     made(kappa=lambda w: np.arange(4), too_few=lambda w: np.arange(3), list_=lambda w: [0, 1, 2, 3]),
 )
-ANY_FOUR = arrays(lambda a: a.ndim == 1 and len(a) == 4 and bool(np.isfinite(a.astype(np.float64)).all()), Y_NEAR)
+ANY_FOUR = arrays(is_whole, Y_NEAR)
 RESOLUTION = whole(at_least=2, affordable=300)
 WEIGHTINGS = Kind(
     lambda v: (
