@@ -99,6 +99,8 @@ class Checkpoint(Plugin):
             except DamagedError as error:
                 logger.warning("Checkpoint: %s. It is put aside, and the one before is used.", error)
                 _rename(path, path.with_name(f"{path.name}.damaged"))
+            except OSError as error:  # a bad sector, say
+                logger.warning("Checkpoint: %s cannot be read: %s. The one before is used.", path, error)
         return None
 
     def between_steps(self, run: Run) -> None:

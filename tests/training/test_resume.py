@@ -25,7 +25,8 @@ from art_gair import (
     TanhWeighting,
     UniformWeighting,
 )
-from art_gair.plugins import Plugin
+from art_gair.plugins import Plugin, checkpoint
+from art_gair.storage.files import read_state
 from art_gair.training.settings import describe, describe_model
 from art_gair.weighting import floored
 from tests.models import assert_same_state, classifier_of, digits, mlp, state_of
@@ -429,6 +430,24 @@ def test_saves_are_set_aside_beside_whatever_is_there(tmp_path: Path) -> None:
     setting.fit(setting.trainer(Checkpoint(tmp_path)))
     assert names(tmp_path)[-1] == "epoch-0003-batch-000000.checkpoint"
     assert len(names(tmp_path / "earlier-2")) == 2
+
+
+def test_a_save_that_the_disk_does_not_give_back_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(tmp_path, 7)
+    newest = sorted(tmp_path.glob("*.checkpoint"))[-1]
+    read = read_state
+
+    def read_most(path: Path) -> Any:
+        if path == newest:
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, "read_state", read_most)
+    setting = Setting()
+    assert_equal(resumed(tmp_path), setting.fit(setting.trainer()))
+    assert f"{newest} cannot be read" in caplog.text
 
 
 def test_early_stopping_finds_its_own_state_behind_another(tmp_path: Path) -> None:
