@@ -43,10 +43,8 @@ class Mixed:
 
     def __call__(self, *, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
         """Weigh a batch: arguments as in `Weighting`, -> (n,), >= 0, mean 1."""
-        a, b = (
-            scheme(kappa=kappa, max_iter=max_iter, logits=logits, labels=labels, epoch=epoch)
-            for scheme in (self.a, self.b)
-        )
+        batch = {"kappa": kappa, "max_iter": max_iter, "logits": logits, "labels": labels, "epoch": epoch}
+        a, b = (_weigh(scheme, name, batch) for scheme, name in ((self.a, "a"), (self.b, "b")))
         if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape):
             shapes = " and ".join(str(getattr(w, "shape", type(w).__name__)) for w in (a, b))
             raise ValueError(f"weightings a and b returned {shapes}; expected two tensors of one shape.")
@@ -83,3 +81,14 @@ def floored(weighting: Weighting, share: float) -> Mixed:
 def _require_weighting(scheme: Any, name: str) -> None:
     if not callable(scheme) or isinstance(scheme, type):
         raise TypeError(f"{name} is {scheme!r}; expected a weighting such as TanhWeighting(-1.0).")
+
+
+def _weigh(scheme: Weighting, name: str, batch: dict[str, Any]) -> Any:
+    """Weigh a batch by one of the two.
+
+    :raises TypeError: if it cannot be called as a weighting.
+    """
+    try:
+        return scheme(**batch)
+    except TypeError as error:
+        raise TypeError(f"weighting {name}, {scheme!r}, fails: {error}") from error

@@ -54,7 +54,7 @@ def number(
     def fits(value: Any) -> bool:
         if not is_real(value) or (isinstance(value, int) and abs(value) >= 2**63) or not math.isfinite(value):
             return False
-        return bool(above < value < below and at_least <= value <= at_most)
+        return above < float(value) < below and at_least <= float(value) <= at_most  # a float32 compares as one
 
     limits = [limit for limit in (above, at_least, below, at_most) if math.isfinite(limit)]
     return Kind(fits, literals([v for limit in limits for v in (limit, limit - 1e-9, limit + 1e-9)]))
