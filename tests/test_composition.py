@@ -29,6 +29,7 @@ from art_gair import (
     MART,
     TRADES,
     AdversarialTrainerGAIRAT,
+    BoundaryPGD,
     FriendlyPGD,
     GeometryAwarePGD,
     MarginWeighting,
@@ -57,7 +58,7 @@ from tests.models import (
 from tests.objectives.test_objectives import OBJECTIVES
 from tests.weighting.test_on_logits import SCHEMES
 
-ATTACKS: list[type[GeometryAwarePGD]] = [GeometryAwarePGD, FriendlyPGD]
+ATTACKS: list[type[GeometryAwarePGD]] = [GeometryAwarePGD, FriendlyPGD, BoundaryPGD]
 EPS = {math.inf: (0.2, 0.1), 2.0: (1.0, 0.5), 1.0: (4.0, 2.0)}
 
 

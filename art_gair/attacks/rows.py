@@ -25,8 +25,8 @@ class Samples:
     lower: Tensor | None = None
     upper: Tensor | None = None
 
-    def where(self, rows: Tensor) -> Samples:
-        """Return the samples where rows, bool (n,), is True."""
+    def take(self, rows: Tensor) -> Samples:
+        """Return the samples where rows, bool (n,), is True, or those of which rows, int64 (m,), are the numbers."""
         settings: dict[str, Any] = {f.name: self._take(getattr(self, f.name), rows) for f in fields(self)}
         return Samples(**settings)
 

@@ -56,7 +56,7 @@ class StoppingPGD(PGD):
             if self.compact and not goes_on.all():
                 finished.put(x_adv, kappa)
                 finished.leave(goes_on)
-                samples, x_adv, kappa = samples.where(goes_on), x_adv[goes_on], kappa[goes_on]
+                samples, x_adv, kappa = samples.take(goes_on), x_adv[goes_on], kappa[goes_on]
                 if len(kappa) == 0:
                     break
         return finished.put(x_adv, kappa)

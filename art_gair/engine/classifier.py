@@ -77,6 +77,8 @@ class TensorClassifier:
         """Names of the defences that `classifier.predict` applies to the model's output; `logits` applies none."""
         self.update_form = PLAIN
         self._input_gradient: Tensor | None = None
+        self.passes = 0
+        """Samples that attacks have taken a gradient of so far, one for each time."""
         self._predict_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
         self._fit_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
 
@@ -103,6 +105,7 @@ class TensorClassifier:
         One look is enough: where it is NaN the sample does not move, and it is NaN there again.
         """
         self._input_gradient = gradient
+        self.passes += len(gradient)
 
     def take_gradient(self) -> list[Tensor]:
         """Return the last gradient that was noted, and forget it; empty if there was none."""

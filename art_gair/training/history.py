@@ -32,6 +32,8 @@ class EpochRecord(TypedDict):
     robust_accuracy: float | None  #: 0..1, on validation_data: right clean and under each validation_attack, or, where
     #: none is given, under the training attack; None without validation_data. Read it with care
     kappa_histogram: list[int]  #: number of samples with kappa = 0, 1, ..., max_iter; empty under another attack
+    attack_passes: float | None  #: forward and backward passes of the attack, mean a sample; None where a training
+    #: attack does not report its gradients
     effective_sample_size: float  #: (sum w)^2 / sum w^2 of a batch, mean over the batches
     weight_histogram: list[int]  #: number of samples with a weight up to each of WEIGHT_EDGES, and above the last
     skipped_batches: int  #: steps that were not finite and were undone; 0 unless `non_finite` is "skip"
@@ -79,7 +81,7 @@ class EpochMeter:
         self.histogram: Tensor | None = None
         self.max_iter, self.device = max_iter, device
         self.lr = 0.0  # at the beginning of the epoch
-        self.skipped = 0
+        self.skipped, self.passes = 0, 0
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.edges = torch.tensor(WEIGHT_EDGES, device=device)
         self.weight_histogram = torch.zeros(len(WEIGHT_EDGES) + 1, dtype=torch.int64, device=device)
@@ -124,7 +126,7 @@ class EpochMeter:
 
     def state(self) -> dict[str, Any]:
         """Return what `load` needs to go on with the epoch."""
-        names = ("histogram", "sums", "weight_histogram", "moved", "samples", "batches", "skipped", "lr")
+        names = ("histogram", "sums", "weight_histogram", "moved", "samples", "batches", "skipped", "passes", "lr")
         return {**{name: getattr(self, name) for name in names}, "seconds": time.perf_counter() - self.began}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -145,6 +147,7 @@ class EpochMeter:
             clean_accuracy=None if accuracies is None else accuracies.clean,
             robust_accuracy=None if accuracies is None else accuracies.robust,
             kappa_histogram=[] if self.histogram is None else self.histogram.tolist(),
+            attack_passes=self.passes / self.samples if self.passes else None,
             effective_sample_size=effective / self.batches,
             weight_histogram=self.weight_histogram.tolist(),
             skipped_batches=self.skipped,

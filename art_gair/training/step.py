@@ -49,7 +49,9 @@ class TrainingStep:
             objective can use them; and whether there are any: the host knows, and need not ask the device.
         :param meter: takes the batch's sums.
         """
+        passes = -self.classifier.passes
         parts = [self._attack(*batch) for batch in batches]
+        passes += self.classifier.passes
         loss = EffectiveBatch(
             *(self.classifier, self.objective, self.loss, self.weighting, self.max_iter, self.epoch), parts
         )
@@ -72,6 +74,7 @@ class TrainingStep:
             plugin.after_step()
 
         meter.update(loss.weights, loss.terms, loss.total, loss.targets, loss.kappa)
+        meter.passes += passes
         meter.look(parts)
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from art_gair import generators
 from art_gair.attacks.art_attack import as_inner_attack
 from art_gair.attacks.base import InnerAttack, Perturb, check_perturbed
+from art_gair.attacks.boundary_pgd import BoundaryPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.checks import require_fit, require_int, require_number
 from art_gair.engine.classifier import TensorClassifier
@@ -98,7 +99,8 @@ class Validation:
 
     :param x: checked inputs (n, *input_shape).
     :param labels: classes, int64 (n,).
-    :param attacks: robust is what the model gets right clean and under each of them. None: under the training attack.
+    :param attacks: robust is what the model gets right clean and under each of them. None: under `training_attack`,
+        as it stands in the epoch.
     :param batch_size: samples that the training attack takes at once.
     """
 
@@ -106,6 +108,7 @@ class Validation:
     x: Tensor
     labels: Tensor
     attacks: list[OnBatches] | None
+    training_attack: InnerAttack
     batch_size: int
     best: BestEpoch | None
     named: Any = None
@@ -137,7 +140,8 @@ class Validation:
         everything = torch.arange(len(self.x))
         clean = self._right(everything, (_unattacked, self.batch_size))
         if self.attacks is None:
-            robust = self._right(everything, (step.attack, self.batch_size))
+            attack = self.training_attack.on_batches(self.classifier, step.epoch)
+            robust = self._right(everything, (check_perturbed(self.training_attack, attack), self.batch_size))
         else:
             robust = self._withstands_all(clean, self.attacks)
         accuracies = Accuracies(clean.double().mean().item(), robust.double().mean().item(), name)
@@ -193,6 +197,7 @@ def make_validation(
         return None
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise ValueError(f"validation_data is a {type(data).__name__}; expected a pair (x, y).")
+    training_attack = _with_all_steps(training_attack)
     if keep_best and attack is None:
         _require_fixed(training_attack, "keep_best needs a validation_attack: the training attack")
     x = tensor_classifier.inputs(data[0], "validation_data's x")
@@ -203,6 +208,7 @@ def make_validation(
         x=x if rows is None else x[rows],
         labels=labels if rows is None else labels[rows],
         attacks=None if attack is None else [_on_batches(a, tensor_classifier, classifier) for a in _listed(attack)],
+        training_attack=as_inner_attack(training_attack),
         batch_size=as_inner_attack(training_attack).batch_size,
         best=BestEpoch(tensor_classifier) if keep_best else None,
         named=attack,
@@ -221,6 +227,11 @@ def _subset(on: Any, n: int) -> Tensor | None:
     if size > n:
         raise ValueError(f"validate_on is {on!r}; validation_data has {n} samples, expected at most that.")
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:size].sort().values
+
+
+def _with_all_steps(attack: EvasionAttack | InnerAttack) -> EvasionAttack | InnerAttack:
+    """Return what judges a model that is trained with an attack: that attack, but sparing no sample."""
+    return attack.with_all_steps() if isinstance(attack, BoundaryPGD) else attack
 
 
 def _unattacked(x: Tensor, labels: Tensor) -> tuple[Tensor, None]:
@@ -245,6 +256,8 @@ def _on_batches(attack: Any, tensor_classifier: TensorClassifier, classifier: Py
     if isinstance(attack, EvasionAttack) and attack.estimator is not classifier:
         raise ValueError(f"{name} is on another estimator; expected an attack on the classifier in training.")
     _require_fixed(attack, name)
+    if isinstance(attack, BoundaryPGD):
+        raise ValueError(f"{name} spares samples that more steps might fool; expected attack.with_all_steps().")
     sample = (1, *(s or 1 for s in tensor_classifier.input_shape))
     for radius in ("eps", "eps_step"):  # one for each sample of an array would be lost in batches
         require_fit(np.shape(getattr(attack, radius, 0.0)), f"{name}'s {radius}", sample)

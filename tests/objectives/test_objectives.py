@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.objectives import AT, MART, TRADES, Batch, CompositeKL, Objective
+from art_gair.objectives import AT, MART, TRADES, ARoW, Batch, CompositeKL, Objective
 from art_gair.objectives.mart import log_one_minus_best_other
 from art_gair.objectives.per_sample import per_sample
 from tests.discovery import concrete_subclasses
 from tests.models import classifier_of, digits, mlp
 from tests.reference import objectives as literal
 
-OBJECTIVES = [AT(), TRADES(), TRADES(3.0, "ce"), TRADES(3.0, "both"), MART(), CompositeKL()]
+OBJECTIVES = [AT(), ARoW(), TRADES(), TRADES(3.0, "ce"), TRADES(3.0, "both"), MART(), CompositeKL()]
 
 
 def test_every_objective_of_the_package_is_tested() -> None:
@@ -58,6 +58,15 @@ def test_mart_equals_its_formula() -> None:
     assert total.item() == pytest.approx(np.mean(expected), rel=1e-9)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 1.0])
+def test_arow_equals_its_formula(smoothing: float) -> None:
+    classifier, loss, batch = batch_of()
+    objective, w = ARoW(3.0, smoothing), torch.rand(12, dtype=torch.float64) + 0.1
+    total = objective.total(w, objective(classifier, loss, batch))
+    expected = [literal.arow(c, a, y, 3.0, smoothing, wi) for c, a, y, wi in rows(classifier, batch, w)]
+    assert total.item() == pytest.approx(np.mean(expected), rel=1e-9)
+
+
 def test_the_composite_mixes_two_divergences() -> None:
     classifier, loss, batch = batch_of()
     objective, w = CompositeKL(3.0), torch.rand(12, dtype=torch.float64) + 0.1
@@ -77,7 +86,7 @@ def rows(classifier: TensorClassifier, batch: Batch, w: Tensor) -> list[tuple[li
     return list(zip(clean.tolist(), adversarial.tolist(), batch.labels.tolist(), w.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("objective", [TRADES(2.0), TRADES(2.0, "both"), MART(2.0), CompositeKL(2.0)], ids=repr)
+@pytest.mark.parametrize("objective", [TRADES(2.0), TRADES(2.0, "both"), MART(2.0), ARoW(3.0), CompositeKL(2.0)], ids=repr)
 def test_gradients_are_those_of_the_formula(objective: Objective) -> None:
     """Against finite differences of the total: nothing is detached that the formula does not detach."""
     classifier, loss, batch = batch_of(4)

@@ -27,6 +27,7 @@ def record(epoch: int, **entries: Any) -> WatchedRecord:
         clean_accuracy=0.75,
         robust_accuracy=0.25,
         kappa_histogram=[*KAPPA],
+        attack_passes=7.5,
         effective_sample_size=6.5,
         weight_histogram=[*WEIGHTS],
         skipped_batches=0,

@@ -83,7 +83,7 @@ def test_every_number_of_the_record_is_shown(tmp_path: Path) -> None:
     same = {
         **{"accuracy/train_robust": 0.5, "accuracy/clean": 0.75, "accuracy/robust": 0.25},
         **{"weights/effective_sample_size": 6.5, "training/skipped_batches": 0.0},
-        **{"training/lr": pytest.approx(0.05), "training/seconds": 1.5},
+        **{"training/lr": pytest.approx(0.05), "training/seconds": 1.5, "training/attack_passes": 7.5},
     }
     assert shown == {tag: [(0, value), (1, value)] for tag, value in same.items()}
 

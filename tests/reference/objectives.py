@@ -29,6 +29,11 @@ def mart(clean: list[float], adversarial: list[float], y: int, beta: float, w: f
     return w * boosted + beta * kl(clean, adversarial) * (1 - softmax(clean)[y])
 
 
+def arow(clean: list[float], adversarial: list[float], y: int, beta: float, s: float, w: float) -> float:
+    smoothed = sum((s / len(clean) + (1 - s) * (j == y)) * cross_entropy(clean, j) for j in range(len(clean)))
+    return smoothed + w * beta * (1 - softmax(adversarial)[y]) * kl(clean, adversarial)
+
+
 def margin(adversarial: list[float], y: int) -> float:
     """MAIL's own sign: p_y - max_{j != y} p_j, large for safe samples."""
     p = softmax(adversarial)
@@ -50,6 +55,10 @@ def entropy(adversarial: list[float], y: int) -> float:
 
 def kl_dro(adversarial: list[float], y: int, temperature: float) -> float:
     return math.exp(cross_entropy(adversarial, y) / temperature)
+
+
+def boundary(adversarial: list[float], y: int, slope: float, floor: float) -> float:
+    return floor + (1 - floor) * math.exp(-slope * abs(margin(adversarial, y)))
 
 
 def mean_one(raw: list[float]) -> list[float]:

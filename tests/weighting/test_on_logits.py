@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from art_gair.weighting import (
+    BoundaryWeighting,
     DiscreteWeighting,
     EntropyWeighting,
     InstanceWeighting,
+    KappaBoundaryWeighting,
     KLDROWeighting,
     MarginWeighting,
     Mixed,
@@ -35,6 +37,9 @@ SCHEMES: list[Any] = [
     MarginWeighting(),
     MarginWeighting(slope=2.0, bias=0.0),
     WMMRWeighting(3.0),
+    BoundaryWeighting(),
+    BoundaryWeighting(slope=50.0, floor=0.0),
+    KappaBoundaryWeighting(),
     EntropyWeighting(),
     KLDROWeighting(0.5),
     Mixed(TanhWeighting(-1.0), MarginWeighting(), 0.3),
@@ -52,10 +57,12 @@ def test_every_weighting_of_the_package_is_tested() -> None:
         (MarginWeighting(10.0, 0.5), lambda z, y: literal.mail(z, y, 10.0, -0.5)),
         (MarginWeighting(2.0, 0.0), lambda z, y: literal.mail(z, y, 2.0, 0.0)),
         (WMMRWeighting(2.5), lambda z, y: literal.wmmr(z, y, 2.5)),
+        (BoundaryWeighting(3.0, 0.5), lambda z, y: literal.boundary(z, y, 3.0, 0.5)),
+        (BoundaryWeighting(8.0, 0.0), lambda z, y: literal.boundary(z, y, 8.0, 0.0)),
         (EntropyWeighting(), literal.entropy),
         (KLDROWeighting(0.7), lambda z, y: literal.kl_dro(z, y, 0.7)),
     ],
-    ids=["MAIL-AT", "MAIL-TRADES", "WMMR", "EWAT", "KL-DRO"],
+    ids=["MAIL-AT", "MAIL-TRADES", "WMMR", "boundary", "boundary without floor", "EWAT", "KL-DRO"],
 )
 def test_equals_the_literal_formula(scheme: Any, formula: Callable[[list[float], int], float]) -> None:
     logits, labels = 2 * torch.randn(60, 5), torch.randint(5, (60,))
@@ -95,6 +102,32 @@ def test_entropy_weights_peak_where_the_model_is_undecided() -> None:
     assert (w[:16].diff() > 0).all()
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.25])
+def test_boundary_weights_peak_on_the_boundary_and_fall_on_both_sides(floor: float) -> None:
+    logits = torch.stack([torch.linspace(-4, 4, 31), torch.zeros(31)], dim=1)
+    w = BoundaryWeighting(5.0, floor)(logits=logits, labels=torch.zeros(31, dtype=torch.int64))
+    assert w.argmax() == 15
+    assert (w[:16].diff() > 0).all()
+    torch.testing.assert_close(w, w.flip(0))
+    assert (w.min() / w.max()).item() == pytest.approx(floor, abs=0.01)
+
+
+def test_boundary_weights_of_kappa_equal_the_literal_formula() -> None:
+    """kappa = 0, misclassified without any perturbation, gets the floor; kappa = 1 the peak."""
+    w = KappaBoundaryWeighting(3.0, 0.2)(kappa=torch.arange(5), max_iter=4)
+    raw = [0.2, *(0.2 + 0.8 * math.exp(-3.0 * (kappa - 1) / 4) for kappa in (1, 2, 3, 4))]
+    torch.testing.assert_close(w, torch.tensor(literal.mean_one(raw)))
+    assert KappaBoundaryWeighting(3.0, 0.0)(kappa=torch.tensor([0, 1]), max_iter=4).tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("make", [BoundaryWeighting, KappaBoundaryWeighting])
+@pytest.mark.parametrize("settings", [(0.0, 0.3), (5.0, 1.0)])
+def test_flat_boundary_weights_are_uniform(make: Any, settings: tuple[float, float]) -> None:
+    """But for kappa = 0 of a floor below 1, which is none of the boundary's."""
+    batch: dict[str, Any] = {"logits": torch.randn(6, 3), "labels": torch.arange(6) % 3}
+    assert make(*settings)(**batch, kappa=torch.arange(1, 7), max_iter=6).tolist() == [1.0] * 6
+
+
 def test_a_floor_holds() -> None:
     kappa = torch.tensor([0] + [10] * 99)
     batch: dict[str, Any] = {"max_iter": 10, "logits": torch.zeros(100, 2), "labels": torch.zeros(100).long()}
@@ -113,7 +146,9 @@ def test_mixed_at_its_ends_is_one_of_the_two(rho: float, index: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "scheme", [MarginWeighting(1e308, 5.0), KLDROWeighting(1e-305), WMMRWeighting(1e308)], ids=repr
+    "scheme",
+    [MarginWeighting(1e308, 5.0), KLDROWeighting(1e-305), WMMRWeighting(1e308), BoundaryWeighting(1e308, 0.0)],
+    ids=repr,
 )
 def test_extreme_settings_and_logits_give_no_nan(scheme: Any) -> None:
     logits = torch.tensor([[0.0, -torch.inf], [3.0, 1.0], [-50.0, 60.0]])
@@ -141,6 +176,9 @@ def test_mixed_says_what_lam_is() -> None:
         (lambda: MarginWeighting(slope=0.0), ValueError, "slope is 0.0; expected a finite number, > 0"),
         (lambda: MarginWeighting(bias=math.nan), ValueError, "bias is nan; expected a finite number"),
         (lambda: WMMRWeighting(-1.0), ValueError, "alpha is -1.0; expected a finite number, >= 0"),
+        (lambda: BoundaryWeighting(slope=-1.0), ValueError, "slope is -1.0; expected a finite number, >= 0"),
+        (lambda: BoundaryWeighting(floor=1.5), ValueError, "floor is 1.5; .* >= 0 and <= 1"),
+        (lambda: KappaBoundaryWeighting(floor=-0.1), ValueError, "floor is -0.1; .* >= 0 and <= 1"),
         (lambda: KLDROWeighting("1"), TypeError, "temperature is '1'; expected a number"),  # type: ignore[arg-type]
         (lambda: Mixed(UniformWeighting(), UniformWeighting(), 1.5), ValueError, "rho is 1.5; .* >= 0 and <= 1"),
         (lambda: Mixed(UniformWeighting(), 3, 0.5), TypeError, "b is 3; expected a weighting"),  # type: ignore[arg-type]
