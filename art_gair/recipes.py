@@ -1,7 +1,9 @@
 """The papers' settings, one function a method: each returns a ready trainer and prints what it chose.
 
-`dataset` picks among settings where the papers differ between data sets. Radii are of the range of the classifier's
-clip_values. Model, optimizer, learning rate and number of epochs stay the user's; the papers' are in the docstrings:
+`dataset` picks among settings where the papers differ between data sets; their radii are of the range of the
+classifier's clip_values. Every recipe takes `eps`, `eps_step` and `max_iter` in the place of the data set's, radii in
+units of x; without `eps_step` the steps together cross the ball as often as the data set's do. Model, optimizer,
+learning rate and number of epochs stay the user's; the papers' are in the docstrings:
 for "cifar10" SGD with momentum 0.9 and batch size 128, learning rate 0.1 divided by 10 at 30 and 60 of 100 epochs for a
 ResNet-18, crop + flip augmentation; for "svhn" learning rate 0.01 and no flips.
 
@@ -12,18 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+import numpy as np
 from art.estimators.classification import PyTorchClassifier
 
 from art_gair.attacks.default import input_range
 from art_gair.attacks.friendly_pgd import FriendlyPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.checks import require_int
 from art_gair.objectives import AT, MART, TRADES, CompositeKL, Objective
 from art_gair.plugins import Plugin
 from art_gair.schedules import Piecewise
 from art_gair.trainer import AdversarialTrainerGAIRAT
 from art_gair.weighting import MarginWeighting, TanhWeighting, UniformWeighting, Weighting
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -51,76 +58,102 @@ GAIR_FAT_TAU = Piecewise(values=(0, 3, 6), starts=(40, 70))
 Plugins = Sequence[Plugin]
 
 
-def at(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+class _AttackSettings(TypedDict, total=False):
+    """Settings of the attack that every recipe takes over its data set's, in units of x; as for GeometryAwarePGD."""
+
+    eps: Any
+    eps_step: Any
+    max_iter: int
+
+
+def at(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
+) -> AdversarialTrainerGAIRAT:
     """Adversarial training (Madry et al., ICLR 2018): no weights; PGD on the cross entropy from a random start."""
-    return _trainer("AT", classifier, dataset, plugins)
+    return _trainer("AT", classifier, dataset, plugins, attack)
 
 
-def gairat(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+def gairat(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
+) -> AdversarialTrainerGAIRAT:
     """GAIRAT (Zhang et al., ICLR 2021, Sec. 4): AT with tanh weights, lam -1, after a burn-in of 30 % of the epochs.
 
     That is the ResNet-18's; for a WRN-32-10 the paper has eps 0.031, eps_step 0.007 and a burn-in of half the epochs.
     """
-    return _trainer("GAIRAT", classifier, dataset, plugins, weighting=TanhWeighting(-1.0), burn_in=0.3)
+    return _trainer("GAIRAT", classifier, dataset, plugins, attack, weighting=TanhWeighting(-1.0), burn_in=0.3)
 
 
-def fat(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+def fat(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
+) -> AdversarialTrainerGAIRAT:
     """Friendly adversarial training (Zhang et al., ICML 2020): early-stopped PGD, tau 0, 1 from epoch 50, 2 from 90."""
-    return _trainer("FAT", classifier, dataset, plugins, tau=FAT_TAU)
+    return _trainer("FAT", classifier, dataset, plugins, attack, tau=FAT_TAU)
 
 
 def gair_fat(
-    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
 ) -> AdversarialTrainerGAIRAT:
     """GAIR-FAT (Zhang et al., ICLR 2021): FAT with tanh weights, lam 0, after the burn-in; tau 0, then 3, then 6."""
     weights = TanhWeighting(0.0)
-    return _trainer("GAIR-FAT", classifier, dataset, plugins, weighting=weights, burn_in=0.3, tau=GAIR_FAT_TAU)
+    return _trainer("GAIR-FAT", classifier, dataset, plugins, attack, weighting=weights, burn_in=0.3, tau=GAIR_FAT_TAU)
 
 
-def trades(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+def trades(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
+) -> AdversarialTrainerGAIRAT:
     """TRADES (Zhang et al., ICML 2019): beta 6, on MNIST 1; the attack on the KL divergence from x + 0.001 N(0, 1)."""
-    return _trainer("TRADES", classifier, dataset, plugins, objective=TRADES(_preset(dataset).trades_beta))
+    return _trainer("TRADES", classifier, dataset, plugins, attack, objective=TRADES(_preset(dataset).trades_beta))
 
 
 def gair_trades(
-    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
 ) -> AdversarialTrainerGAIRAT:
     """GAIR-TRADES (Zhang et al., ICLR 2021, App.): TRADES with tanh weights, lam -1, on the KL term."""
     objective = TRADES(_preset(dataset).trades_beta)
     weights = TanhWeighting(-1.0)
-    return _trainer("GAIR-TRADES", classifier, dataset, plugins, weighting=weights, objective=objective, burn_in=0.3)
+    return _trainer(
+        "GAIR-TRADES", classifier, dataset, plugins, attack, weighting=weights, objective=objective, burn_in=0.3
+    )
 
 
-def mart(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+def mart(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
+) -> AdversarialTrainerGAIRAT:
     """MART (Wang et al., ICLR 2020): beta 5; the attack on the cross entropy from a random start."""
-    return _trainer("MART", classifier, dataset, plugins, objective=MART(5.0))
+    return _trainer("MART", classifier, dataset, plugins, attack, objective=MART(5.0))
 
 
 def gair_mart(
-    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
 ) -> AdversarialTrainerGAIRAT:
     """MART with GAIRAT's tanh weights, lam -1, on its boosted cross entropy, as MAIL puts weights on MART."""
     weights = TanhWeighting(-1.0)
-    return _trainer("GAIR-MART", classifier, dataset, plugins, weighting=weights, objective=MART(5.0), burn_in=0.3)
+    return _trainer(
+        "GAIR-MART", classifier, dataset, plugins, attack, weighting=weights, objective=MART(5.0), burn_in=0.3
+    )
 
 
-def mail_at(classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()) -> AdversarialTrainerGAIRAT:
+def mail_at(
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
+) -> AdversarialTrainerGAIRAT:
     """MAIL-AT (Wang et al., NeurIPS 2021): AT with margin weights, slope 10, bias 0.5, from 75 % of the epochs."""
     weights = MarginWeighting(slope=10.0, bias=0.5)
-    return _trainer("MAIL-AT", classifier, dataset, plugins, weighting=weights, burn_in=0.75)
+    return _trainer("MAIL-AT", classifier, dataset, plugins, attack, weighting=weights, burn_in=0.75)
 
 
 def mail_trades(
-    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
 ) -> AdversarialTrainerGAIRAT:
     """MAIL-TRADES (Wang et al., NeurIPS 2021): TRADES, beta 5, with margin weights, slope 2, bias 0, from 75 %."""
     objective = TRADES(5.0)
     weights = MarginWeighting(slope=2.0, bias=0.0)
-    return _trainer("MAIL-TRADES", classifier, dataset, plugins, weighting=weights, objective=objective, burn_in=0.75)
+    return _trainer(
+        "MAIL-TRADES", classifier, dataset, plugins, attack, weighting=weights, objective=objective, burn_in=0.75
+    )
 
 
 def gair_rst(
-    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = ()
+    classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
 ) -> AdversarialTrainerGAIRAT:
     """GAIR-RST (Zhang et al., ICLR 2021): the composite KL objective, beta 6, lam -1, weights from half-way on.
 
@@ -128,7 +161,9 @@ def gair_rst(
     run: WRN-28-10, 200 epochs, batches of 256, half of them unlabelled, cosine learning rate, weight decay 5e-4.
     """
     weights = TanhWeighting(-1.0)
-    return _trainer("GAIR-RST", classifier, dataset, plugins, weighting=weights, objective=CompositeKL(), burn_in=0.5)
+    return _trainer(
+        "GAIR-RST", classifier, dataset, plugins, attack, weighting=weights, objective=CompositeKL(), burn_in=0.5
+    )
 
 
 def _preset(dataset: str) -> Preset:
@@ -142,6 +177,7 @@ def _trainer(
     classifier: PyTorchClassifier,
     dataset: str,
     plugins: Plugins,
+    attack: _AttackSettings,
     *,
     weighting: Weighting | None = None,
     objective: Objective | None = None,
@@ -149,14 +185,32 @@ def _trainer(
     tau: Callable[[int], float] | None = None,
 ) -> AdversarialTrainerGAIRAT:
     """Put the parts together and print them."""
-    preset, span = _preset(dataset), input_range(classifier)
     objective = AT() if objective is None else objective
-    settings: dict[str, Any] = {**objective.attack, "max_iter": preset.max_iter}
-    settings |= {"eps": preset.eps * span, "eps_step": preset.eps_step * span}
-    attack = GeometryAwarePGD(classifier, **settings) if tau is None else FriendlyPGD(classifier, tau=tau, **settings)
+    settings = {**objective.attack, **_attack_settings(classifier, _preset(dataset), attack)}
+    pgd = GeometryAwarePGD(classifier, **settings) if tau is None else FriendlyPGD(classifier, tau=tau, **settings)
     weighting = UniformWeighting() if weighting is None else weighting
     trainer = AdversarialTrainerGAIRAT(
-        classifier, attack, weighting, objective=objective, burn_in=burn_in, plugins=plugins
+        classifier, pgd, weighting, objective=objective, burn_in=burn_in, plugins=plugins
     )
     print(f"{method}, settings for {dataset}: {trainer}")  # noqa: T201 - a recipe says what it chose
     return trainer
+
+
+def _attack_settings(classifier: PyTorchClassifier, preset: Preset, given: _AttackSettings) -> dict[str, Any]:
+    """Return eps, eps_step and max_iter: as given, else the data set's, the step fitted to the other two."""
+    unknown = given.keys() - _AttackSettings.__annotations__.keys()
+    if unknown:
+        expected = ", ".join(_AttackSettings.__annotations__)
+        raise TypeError(
+            f"{', '.join(sorted(unknown))} is no argument of a recipe; expected dataset, plugins, {expected}."
+        )
+    max_iter = require_int(given.get("max_iter", preset.max_iter), "max_iter", at_least=1)
+    eps: Any = given["eps"] if "eps" in given else preset.eps * input_range(classifier)
+    if "eps_step" in given:
+        return {"eps": eps, "eps_step": given["eps_step"], "max_iter": max_iter}
+    if callable(eps):
+        raise ValueError("eps is a schedule, and eps_step is not given; expected eps_step beside it.")
+    GeometryAwarePGD(classifier, eps=eps)  # refuses what is no radius
+    share = preset.eps_step / preset.eps * max(1.0, preset.max_iter / max_iter)
+    eps_step = share * np.asarray(eps, dtype=np.float64)
+    return {"eps": eps, "eps_step": float(eps_step) if eps_step.ndim == 0 else eps_step, "max_iter": max_iter}

@@ -67,6 +67,36 @@ def test_mnist_has_its_own_radius_and_beta() -> None:
     assert isinstance(trainer.plugins[0], AWP)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_attacks_settings_are_the_users(method: str) -> None:
+    trainer = getattr(recipes, method)(digits_classifier(), eps=0.2, eps_step=0.03, max_iter=7, plugins=[AWP()])
+    assert (*radii(trainer), trainer.attack.max_iter) == (0.2, 0.03, 7)
+    assert isinstance(trainer.plugins[0], AWP)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "given", "eps", "eps_step"),
+    [
+        ("cifar10", {"eps": 0.2}, 0.2, 0.05),
+        ("cifar10", {"eps": 0.2, "max_iter": 5}, 0.2, 0.1),
+        ("cifar10", {"max_iter": 40}, 8 / 255, 2 / 255),
+        ("mnist", {"eps": 0.6}, 0.6, 0.02),
+        ("mnist", {"max_iter": 10}, 0.3, 0.04),
+        ("cifar10", {"eps_step": 0.01}, 8 / 255, 0.01),
+    ],
+    ids=str,
+)
+def test_the_step_follows_eps_and_max_iter(dataset: str, given: dict[str, Any], eps: float, eps_step: float) -> None:
+    """So many steps cross the ball as often as the data set's do."""
+    assert radii(recipes.at(digits_classifier(), dataset=dataset, **given)) == pytest.approx([eps, eps_step])
+
+
+def test_with_radii_of_its_own_a_recipe_needs_no_clip_values() -> None:
+    trainer = recipes.gairat(digits_classifier(clip_values=None), eps=np.full((1, 8, 8), 0.2))
+    trainer.fit(*digits(8), nb_epochs=1)
+    np.testing.assert_allclose(trainer.attack.eps_step, np.full((1, 8, 8), 0.05))
+
+
 def test_tau_rises_as_in_each_of_the_two_papers() -> None:
     fat, gair_fat = (make(digits_classifier()).attack for make in (recipes.fat, recipes.gair_fat))
     assert [fat.at_epoch(epoch).tau for epoch in (0, 49, 50, 89, 90, 119)] == [0, 0, 1, 1, 2, 2]
@@ -74,6 +104,16 @@ def test_tau_rises_as_in_each_of_the_two_papers() -> None:
 
 
 def test_bad_arguments_are_named() -> None:
+    for given, error, message in (
+        ({"epsilon": 0.1}, TypeError, "epsilon is no argument of a recipe; expected dataset, plugins, eps, eps_step"),
+        ({"eps": -0.1}, ValueError, "eps is -0.1; expected positive"),
+        ({"eps": "8/255"}, TypeError, "eps is '8/255'; expected a positive number"),
+        ({"eps": None}, TypeError, "eps is None"),
+        ({"max_iter": 0}, ValueError, "max_iter is 0"),
+        ({"eps": lambda epoch: 0.1}, ValueError, "eps is a schedule, and eps_step is not given"),
+    ):
+        with pytest.raises(error, match=message):
+            recipes.at(digits_classifier(), **given)
     with pytest.raises(ValueError, match="dataset is 'imagenet'; expected one of 'cifar10', 'svhn', 'mnist'"):
         recipes.gairat(digits_classifier(), dataset="imagenet")
     with pytest.raises(ValueError, match="no finite clip_values"):

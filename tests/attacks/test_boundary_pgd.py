@@ -97,7 +97,8 @@ def test_leaving_the_computation_changes_nothing(
 
 def passes_of(attack: BoundaryPGD, x: Any, y: Any) -> list[int]:
     """Return how many samples each pass of the attack took, and run it on one batch."""
-    view, sizes = TensorClassifier(attack.estimator), []  # type: ignore[var-annotated]
+    view = TensorClassifier(attack.estimator)
+    sizes: list[int] = []
     pgd = attack._pgd(view)
 
     def counted(z: torch.Tensor) -> torch.Tensor:
@@ -221,5 +222,5 @@ def test_bad_settings_are_named(settings: dict[str, Any], error: type[Exception]
 def test_a_threshold_that_fails_later_is_refused_at_the_start() -> None:
     classifier = digits_classifier()
     attack = BoundaryPGD(classifier, lost=lambda epoch: 0.3 * epoch, **SETTINGS)
-    with pytest.raises(ValueError, match="in epoch 2: lost is 0.6 and safe is 0.6"):
+    with pytest.raises(ValueError, match=r"in epoch 2: lost is 0\.6 and safe is 0\.6"):
         AdversarialTrainerGAIRAT(classifier, attack).fit(*digits(8), nb_epochs=4)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from art_gair import FriendlyPGD, GeometryAwarePGD
+from art_gair import BoundaryPGD, FriendlyPGD, GeometryAwarePGD
 from tests.fuzz.case import Target
 from tests.fuzz.kinds import FLAG, NONE, Kind, arrays, either, is_real, literals, number, radius, schedule, whole, words
 from tests.fuzz.shared import CLASSIFIER, X, Y
@@ -38,6 +38,13 @@ ATTACK: dict[str, Kind] = {
     "verbose": FLAG,
 }
 FRIENDLY = {**ATTACK, "tau": schedule(number(at_least=0.0))}
+BOUNDARY = {
+    **ATTACK,
+    **{"first_steps": whole(at_least=1, below=3), "max_iter": whole(at_least=2)},
+    "safe": schedule(number(above=-0.5, at_most=1.0)),
+    "lost": schedule(number(at_least=-1.0, below=0.5)),
+    "budget": either(NONE, schedule(number(at_least=1 / 3, at_most=1.0))),
+}
 
 
 def attack_settings(world: World) -> dict[str, Any]:
@@ -65,6 +72,18 @@ ATTACKS = [
         {**FRIENDLY, **AFFORDABLE},
         1.0,
         (NotImplementedError,),
+        use=generate,
+    ),
+    Target(
+        BoundaryPGD,
+        lambda w: {
+            **{**attack_settings(w), "max_iter": 3, "first_steps": 1},
+            **{"safe": 0.5, "lost": -0.5, "budget": None},
+        },
+        {**BOUNDARY, **AFFORDABLE, "max_iter": replace(BOUNDARY["max_iter"], affordable=is_small)},
+        1.0,
+        (NotImplementedError,),
+        related={"max_iter": ("first_steps",)},
         use=generate,
     ),
     Target(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from art_gair import MART, TRADES, AdversarialTrainerGAIRAT, recipes, weighting
+from art_gair import MART, TRADES, AdversarialTrainerGAIRAT, ARoW, recipes, weighting
 from art_gair.objectives import CompositeKL
 from art_gair.plugins import AWP, EMA, ClipGradients, CSVLogger, EarlyStopping, TensorBoard
 from art_gair.plugins.checkpoint import Checkpoint
@@ -27,6 +27,7 @@ from tests.fuzz.kinds import (
     made,
     number,
     path,
+    radius,
     schedule,
     several,
     whole,
@@ -124,13 +125,27 @@ WEIGHTINGS = [
     scheme(weighting.TanhWeighting, {"lam": -1.0}, {"lam": LAM}, 1.0),
     scheme(weighting.SigmoidWeighting, {"lam": -1.0}, {"lam": LAM}),
     scheme(weighting.MarginWeighting, {"slope": 1.0, "bias": 0.0}, {"slope": number(above=0.0), "bias": FINITE}),
+    *(
+        scheme(
+            make,
+            {"slope": 5.0, "floor": 0.25},
+            {"slope": number(at_least=0.0), "floor": SHARE},
+        )
+        for make in (weighting.BoundaryWeighting, weighting.KappaBoundaryWeighting)
+    ),
     scheme(weighting.WMMRWeighting, {"alpha": 1.0}, {"alpha": number(at_least=0.0)}),
     scheme(weighting.KLDROWeighting, {"temperature": 1.0}, {"temperature": number(above=0.0)}),
     scheme(weighting.Mixed, {"a": TANH, "b": MARGIN, "rho": 0.5}, {"a": WEIGHTING, "b": WEIGHTING, "rho": SHARE}),
     scheme(weighting.floored, {"weighting": TANH, "share": 0.5}, {"weighting": WEIGHTING, "share": SHARE}),
     Target(weighting.TanhWeighting.lam_at, lambda w: {"self": TANH, "epoch": 0}, {"epoch": EPOCH}, 0.3),
-    *(call(s, ON_KAPPA) for s in (TANH, weighting.DiscreteWeighting(), weighting.SigmoidWeighting())),
-    *(call(s, ON_LOGITS) for s in (MARGIN, weighting.EntropyWeighting(), weighting.WMMRWeighting())),
+    *(
+        call(s, ON_KAPPA)
+        for s in (TANH, weighting.KappaBoundaryWeighting(), weighting.DiscreteWeighting(), weighting.SigmoidWeighting())
+    ),
+    *(
+        call(s, ON_LOGITS)
+        for s in (MARGIN, weighting.BoundaryWeighting(), weighting.EntropyWeighting(), weighting.WMMRWeighting())
+    ),
     call(weighting.KLDROWeighting(), ON_LOGITS),
     call(weighting.UniformWeighting(), {"labels": COUNTED, "epoch": EPOCH}),
     call(weighting.Mixed(TANH, MARGIN, 0.5), {**ON_KAPPA, **ON_LOGITS}),
@@ -166,6 +181,7 @@ def objective(make: Any, settings: dict[str, Any], kinds: Mapping[str, Kind], ca
 OBJECTIVES = [
     objective(TRADES, {"beta": 6.0, "weigh": "kl"}, {"beta": BETA, "weigh": words("kl", "ce", "both")}, 1.0),
     objective(MART, {"beta": 5.0}, {"beta": BETA}),
+    objective(ARoW, {"beta": 7.0, "smoothing": 0.2}, {"beta": BETA, "smoothing": SHARE}),
     objective(CompositeKL, {"beta": 6.0}, {"beta": BETA}),
 ]
 
@@ -258,8 +274,14 @@ NAMES = ("at", "gairat", "fat", "gair_fat", "trades", "gair_trades", "mart", "ga
 RECIPES = [
     Target(
         getattr(recipes, name),
-        lambda w: {"classifier": w.classifier, "dataset": "cifar10", "plugins": ()},
-        {"classifier": CLASSIFIER, "dataset": words("cifar10", "svhn", "mnist"), "plugins": PLUGINS},
+        lambda w: {
+            **{"classifier": w.classifier, "dataset": "cifar10", "plugins": ()},
+            **{"eps": 0.2, "eps_step": 0.1, "max_iter": 2},
+        },
+        {
+            **{"classifier": CLASSIFIER, "dataset": words("cifar10", "svhn", "mnist"), "plugins": PLUGINS},
+            **{"eps": radius(settled=False), "eps_step": radius(), "max_iter": whole(at_least=1)},
+        },
         0.3,
         (NotImplementedError,),
         related={"classifier": ("loss", "optimizer")},

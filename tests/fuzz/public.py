@@ -26,6 +26,7 @@ ABSTRACT = "a base class or protocol"
 
 EXEMPT = {
     "attacks.geometry_aware_pgd.GeometryAwarePGD.on_batches": CALLED_BY_A_TRAINING,
+    "objectives.arow.ARoW.__call__": CALLED_BY_A_TRAINING,
     "objectives.at.AT.__call__": CALLED_BY_A_TRAINING,
     "objectives.composite_kl.CompositeKL.__call__": CALLED_BY_A_TRAINING,
     "objectives.mart.MART.__call__": CALLED_BY_A_TRAINING,

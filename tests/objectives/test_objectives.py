@@ -86,7 +86,9 @@ def rows(classifier: TensorClassifier, batch: Batch, w: Tensor) -> list[tuple[li
     return list(zip(clean.tolist(), adversarial.tolist(), batch.labels.tolist(), w.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("objective", [TRADES(2.0), TRADES(2.0, "both"), MART(2.0), ARoW(3.0), CompositeKL(2.0)], ids=repr)
+@pytest.mark.parametrize(
+    "objective", [TRADES(2.0), TRADES(2.0, "both"), MART(2.0), ARoW(3.0), CompositeKL(2.0)], ids=repr
+)
 def test_gradients_are_those_of_the_formula(objective: Objective) -> None:
     """Against finite differences of the total: nothing is detached that the formula does not detach."""
     classifier, loss, batch = batch_of(4)
