@@ -19,12 +19,12 @@ from measure import environment, seconds
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from augmentations import crop_and_flip
 from models import SmallCNN
 
 from art_gair import GeometryAwarePGD
 from art_gair.attacks.art_attack import as_inner_attack
 from art_gair.attacks.base import Perturb
+from art_gair.augmentations import crop_and_flip
 from art_gair.engine.fast import FastClassifier
 
 STEPS = 10

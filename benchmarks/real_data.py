@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from data import load_fashion_mnist
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -38,21 +41,6 @@ def classifier_of(model: nn.Module, shape: tuple[int, ...], lr: float = 0.05) ->
     """Wrap a model for inputs in [0, 1], with SGD of momentum 0.9 and weight decay 2e-4."""
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=2e-4)
     return PyTorchClassifier(model, nn.CrossEntropyLoss(), shape, 10, optimizer, clip_values=(0.0, 1.0))
-
-
-def fashion_mnist(folder: Path, part: str, n: int) -> Arrays:
-    """Return the first n images (n, 1, 28, 28), float32 in [0, 1], and labels int64 (n,).
-
-    :param folder: holds the four files of Fashion-MNIST, train-images-idx3-ubyte.gz and so on, as Debian's package
-        dataset-fashion-mnist installs them.
-    :param part: "train" or "test".
-    """
-    prefix = {"train": "train", "test": "t10k"}[part]
-    with gzip.open(folder / f"{prefix}-images-idx3-ubyte.gz") as file:
-        x = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)[:n]
-    with gzip.open(folder / f"{prefix}-labels-idx1-ubyte.gz") as file:
-        y = np.frombuffer(file.read(), np.uint8, offset=8)[:n]
-    return x / np.float32(255), y.astype(np.int64)
 
 
 def cifar10_jpeg(folder: Path, part: str, n: int) -> Arrays:
@@ -89,6 +77,6 @@ class DataSet:
 
 
 DATA_SETS = {
-    "fashion": DataSet("Fashion-MNIST", fashion_mnist, fashion_cnn, (1, 28, 28), 0.1),
+    "fashion": DataSet("Fashion-MNIST", load_fashion_mnist, fashion_cnn, (1, 28, 28), 0.1),
     "cifar10": DataSet("CIFAR-10 (JPEG copy)", cifar10_jpeg, thin_cnn, (3, 32, 32), 8 / 255),
 }

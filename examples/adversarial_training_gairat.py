@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 from art.estimators.classification import PyTorchClassifier
-from augmentations import crop_and_flip
 from data import load_cifar10
 from models import MODELS
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD, TanhWeighting, evaluate_robustness
+from art_gair.augmentations import crop_and_flip
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import argparse
 import logging
 from pathlib import Path
 
-from augmentations import crop
 from digits import EPS, digits, small_cnn
 
 from art_gair import (
@@ -26,6 +25,7 @@ from art_gair import (
     TensorBoard,
     evaluate_robustness,
 )
+from art_gair.augmentations import crop
 
 BURN_IN = 12
 """First epochs, without weights. A function of the epoch, unlike a share, stays what it is when --epochs changes."""

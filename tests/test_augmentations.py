@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from augmentations import crop, crop_and_flip
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD
+from art_gair.augmentations import crop, crop_and_flip
 from tests.models import assert_same_state, digits, digits_classifier, state_of
 
 MAKERS = [crop, crop_and_flip]

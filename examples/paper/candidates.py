@@ -1,0 +1,139 @@
+"""What is compared: each candidate is a few settings, from which its trainer and its cost follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from art.estimators.classification import PyTorchClassifier
+from regimes import Regime
+
+from art_gair import (
+    AT,
+    AWP,
+    EMA,
+    MART,
+    TRADES,
+    AdversarialTrainerGAIRAT,
+    ARoW,
+    BoundaryPGD,
+    BoundaryWeighting,
+    GeometryAwarePGD,
+    MarginWeighting,
+    TanhWeighting,
+    UniformWeighting,
+)
+from art_gair.objectives import Objective
+from art_gair.plugins import Plugin
+from art_gair.weighting import Weighting
+
+K = 10
+FORWARD = 1 / 3
+"""What a forward pass costs alone, in passes forward and backward."""
+
+BOUNDS_PASSES = 6.7
+"""Passes that BoundaryPGD's default bounds are taken to need, of K; `history` says what they needed."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method.
+
+    :param budget: of BoundaryPGD; "bounds" for its default bounds; None for GeometryAwarePGD.
+    :param max_iter: steps of the attack; the step is such that they cross the ball as often as K steps of eps / 4.
+    :param smoothing: of the labels, in the classifier's own loss.
+    :param idbh: whether the training images are augmented by IDBH-weak.
+    """
+
+    objective: Objective = field(default_factory=AT)
+    weighting: Weighting = field(default_factory=UniformWeighting)
+    burn_in: float = 0
+    budget: float | str | None = None
+    max_iter: int = K
+    ema: bool = False
+    awp: bool = False
+    smoothing: float = 0.0
+    idbh: bool = False
+
+    @property
+    def cost(self) -> float:
+        """Passes a sample and epoch."""
+        update = 1 if isinstance(self.objective, AT) else 2
+        if self.budget == "bounds":
+            attack = BOUNDS_PASSES
+        else:
+            attack = self.max_iter * (1.0 if self.budget is None else float(self.budget))
+        clean = FORWARD if self.objective.attack["loss"] == "kl" else 0.0
+        return attack + clean + update * (2 if self.awp else 1)
+
+    def epochs(self, passes: float) -> int:
+        """Return how many epochs fit in so many passes a sample."""
+        return math.floor(passes / self.cost + 1e-9)
+
+    def trainer(self, classifier: PyTorchClassifier, regime: Regime, extra: Sequence[Plugin] = ()) -> Any:
+        """Return the trainer."""
+        settings: dict[str, Any] = {"eps": regime.eps, "eps_step": regime.eps / 4 * K / self.max_iter}
+        settings |= {"max_iter": self.max_iter, **self.objective.attack}
+        if self.budget is None:
+            attack = GeometryAwarePGD(classifier, **settings)
+        elif self.budget == "bounds":
+            attack = BoundaryPGD(classifier, **settings)
+        else:
+            attack = BoundaryPGD(classifier, budget=float(self.budget), **settings)
+        epochs = self.epochs(regime.passes)
+        plugins: list[Plugin] = [AWP(0.005, start_epoch=epochs // 20)] if self.awp else []
+        plugins += [EMA(0.995, validate="both")] if self.ema else []
+        return AdversarialTrainerGAIRAT(
+            *(classifier, attack, self.weighting),
+            objective=self.objective,
+            burn_in=self.burn_in,
+            plugins=[*plugins, *extra],
+        )
+
+
+def _mail_trades(**settings: Any) -> Candidate:
+    return Candidate(TRADES(5.0), MarginWeighting(2.0, 0.0), burn_in=0.75, **settings)
+
+
+BOUNDARY: dict[str, Any] = {"weighting": BoundaryWeighting(5.0, 0.25), "burn_in": 0.5}
+EVERYWHERE: dict[str, dict[str, Any]] = {
+    "": {},
+    "+ema": {"ema": True},
+    "+awp": {"awp": True},
+    "+ema+awp": {"ema": True, "awp": True},
+}
+
+CANDIDATES: dict[str, Candidate] = {
+    **{f"at{name}": Candidate(**parts) for name, parts in EVERYWHERE.items()},
+    **{f"trades{name}": Candidate(TRADES(6.0), **parts) for name, parts in EVERYWHERE.items()},
+    "mart": Candidate(MART(5.0)),
+    "mart+ema": Candidate(MART(5.0), ema=True),
+    "mail_trades": _mail_trades(),
+    "mail_trades+ema": _mail_trades(ema=True),
+    "gairat": Candidate(weighting=TanhWeighting(-1.0), burn_in=0.3),
+    "gairat+ema": Candidate(weighting=TanhWeighting(-1.0), burn_in=0.3, ema=True),
+    "arow": Candidate(ARoW()),
+    "arow+ema": Candidate(ARoW(), ema=True),
+    "boundary_weights": Candidate(**BOUNDARY),
+    "boundary_weights+ema": Candidate(**BOUNDARY, ema=True),
+    "trades_boundary_kl": Candidate(TRADES(6.0, "kl"), **BOUNDARY),
+    "trades_boundary_both": Candidate(TRADES(6.0, "both"), **BOUNDARY),
+    "budget": Candidate(budget=0.5),
+    "budget+ema": Candidate(budget=0.5, ema=True),
+    "budget_0.7+ema": Candidate(budget=0.7, ema=True),
+    "bounds+ema": Candidate(budget="bounds", ema=True),
+    "budget+weights+ema": Candidate(budget=0.5, ema=True, **BOUNDARY),
+    "budget+ema+awp": Candidate(budget=0.5, ema=True, awp=True),
+    "budget+ema+smoothing": Candidate(budget=0.5, ema=True, smoothing=0.1),
+    "budget+ema+idbh": Candidate(budget=0.5, ema=True, idbh=True),
+    "budget_trades+ema": Candidate(TRADES(6.0), budget=0.5, ema=True),
+    "budget_arow+ema": Candidate(ARoW(), budget=0.5, ema=True),
+    "steps_5": Candidate(max_iter=5),
+    "steps_5+ema": Candidate(max_iter=5, ema=True),
+    "steps_5+budget+ema": Candidate(max_iter=5, budget=0.6, ema=True),
+    "steps_3+ema": Candidate(max_iter=3, ema=True),
+    "at+ema+idbh": Candidate(ema=True, idbh=True),
+}
+"""The search's candidates by name."""

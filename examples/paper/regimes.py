@@ -1,0 +1,139 @@
+"""The regimes of the protocol: data and their split, the network, the radius, and the passes that a method may take."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from data import load_cifar10, load_fashion_mnist
+from digits import digits
+
+from art_gair.augmentations import crop_and_flip
+
+BATCH = 128
+FASHION_MNIST = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
+"""Where Debian's package dataset-fashion-mnist puts its files."""
+
+CIFAR10 = Path(os.environ.get("ART_GAIR_DATA", "data")) / "cifar10-exact-subset.npz"
+"""Holds x_train, y_train, x_test and y_test, images uint8 (n, 32, 32, 3)."""
+
+
+class Part(NamedTuple):
+    """Images (n, c, h, w), float32 in [0, 1], and labels int64 (n,)."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+
+
+class Split(NamedTuple):
+    """Training, validation and test images: three disjoint sets."""
+
+    train: Part
+    validation: Part
+    test: Part
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What all methods of a comparison share.
+
+    :param passes: forward and backward passes that a training may take, a training sample.
+    :param augment: makes the augmentation of the training images, or None.
+    :param flips: whether a mirrored image is one of the same class.
+    """
+
+    title: str
+    split: Callable[[], Split]
+    network: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    eps: float
+    passes: float
+    augment: Callable[[], Callable[[Tensor], Tensor]] | None = None
+    flips: bool = True
+
+    def classifier(self, seed: int, smoothing: float = 0.0) -> PyTorchClassifier:
+        """Return an untrained classifier with the protocol's optimizer."""
+        torch.manual_seed(seed)
+        model = self.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+        loss = nn.CrossEntropyLoss(label_smoothing=smoothing)
+        return PyTorchClassifier(model, loss, self.shape, 10, optimizer, clip_values=(0.0, 1.0))
+
+
+def strided_cnn(channels: int, widths: tuple[int, ...], size: int, hidden: int | None = None) -> nn.Sequential:
+    """Return 3x3 convolutions of stride 2 with BatchNorm, then one or two linear layers, for images of a size."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        channels, size = width, (size + 1) // 2
+    features = channels * size**2
+    if hidden is not None:
+        layers += [nn.Flatten(), nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, 10)]
+    else:
+        layers += [nn.Flatten(), nn.Linear(features, 10)]
+    return nn.Sequential(*layers)
+
+
+def fashion_cnn(width: int = 32) -> nn.Sequential:
+    """Return the network for images (1, 28, 28)."""
+    return strided_cnn(1, (width, 2 * width), 28, hidden=128)
+
+
+def cifar_cnn(width: int = 32) -> nn.Sequential:
+    """Return the network for images (3, 32, 32)."""
+    return strided_cnn(3, (width, 2 * width, 4 * width, 4 * width), 32)
+
+
+def fashion_split(train: int) -> Split:
+    """Return the first images of the training set, 1,000 from its end, and the first 1,000 of the test set."""
+    x, y = load_fashion_mnist(FASHION_MNIST, "train", 60_000)
+    test = Part(*load_fashion_mnist(FASHION_MNIST, "test", 1_000))
+    return Split(Part(x[:train], y[:train]), Part(x[-1_000:], y[-1_000:]), test)
+
+
+def cifar_split() -> Split:
+    """Return 1,000 images of the training set for validation, drawn once and for all, and the rest."""
+    x, y, x_test, y_test = load_cifar10(CIFAR10, None)
+    y, y_test = (labels.astype(np.int64).ravel() for labels in (y, y_test))
+    order = np.random.default_rng(0).permutation(len(x))
+    validation, train = order[:1_000], order[1_000:]
+    return Split(Part(x[train], y[train]), Part(x[validation], y[validation]), Part(x_test, y_test))
+
+
+def digits_split() -> Split:
+    """Return scikit-learn's digits: 1,000 to train, 347 to validate, 450 to test."""
+    x, x_test, y, y_test = digits(0)
+    return Split(Part(x[:1_000], y[:1_000]), Part(x[1_000:], y[1_000:]), Part(x_test, y_test))
+
+
+REGIMES = {
+    "digits": Regime(
+        *("digits", digits_split, lambda: strided_cnn(1, (16, 32), 8, hidden=32), (1, 8, 8)),
+        eps=0.2,
+        passes=44,
+        flips=False,
+    ),
+    "fashion": Regime(
+        *("Fashion-MNIST, 6,000 images", lambda: fashion_split(6_000), fashion_cnn, (1, 28, 28)), eps=0.1, passes=176
+    ),
+    "fashion_few": Regime(
+        *("Fashion-MNIST, 1,000 images", lambda: fashion_split(1_000), fashion_cnn, (1, 28, 28)), eps=0.1, passes=1056
+    ),
+    "cifar10": Regime(
+        *("CIFAR-10, exact subset", cifar_split, cifar_cnn, (3, 32, 32)),
+        eps=8 / 255,
+        passes=396,
+        augment=crop_and_flip,
+    ),
+}
