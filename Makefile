@@ -8,13 +8,19 @@ READY  := $(VENV)/.ready
 TORCH  ?=
 PINS   := $(if $(TORCH),build/constraints.txt,constraints.txt)
 
-.PHONY: demo test bench gpu quality install-check clean
+.PHONY: demo test paper bench gpu quality install-check clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits_demo.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -q --cov --cov-report=term
+
+# The paper's experiments in the form for a CPU, which takes hours; what is there already is not run again.
+# PAPER="--form digits" takes minutes, PAPER="--share 1/2" and 2/2 at once are for two processes.
+paper: $(READY)
+	for script in capacity kappa overfitting methods ablations; do \
+	  OMP_NUM_THREADS=1 $(BIN)/python examples/paper/$$script.py $(PAPER) || exit 1; done
 
 # ART's trainers and ours side by side; over an hour on two cores. BENCH="--models small_cnn --batches 64" takes a part.
 bench: $(READY)

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 from vit import VisionTransformer
 
-from art_gair import TRADES, AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting
+from art_gair import TRADES, AdversarialTrainerGAIRAT, BoundaryPGD, GeometryAwarePGD, UniformWeighting
 from art_gair.engine import FoldedModule
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.form import Form
@@ -105,9 +105,11 @@ def _art_attack(work: Work, classifier: PyTorchClassifier) -> ProjectedGradientD
     )
 
 
-def _our_attack(work: Work, classifier: PyTorchClassifier, **settings: Any) -> GeometryAwarePGD:
+def _our_attack(
+    work: Work, classifier: PyTorchClassifier, kind: type[GeometryAwarePGD] = GeometryAwarePGD, **settings: Any
+) -> GeometryAwarePGD:
     settings = {"eps": EPS, "eps_step": EPS_STEP, "max_iter": work.max_iter, "batch_size": work.batch, **settings}
-    return GeometryAwarePGD(classifier, **settings)
+    return kind(classifier, **settings)
 
 
 def art_at(work: Work) -> Timed:
@@ -142,6 +144,11 @@ def _ours(work: Work, weighting: Any, objective: Any = None, **attack_settings: 
 def our_at(work: Work) -> Timed:
     """Plain adversarial training by our trainer."""
     return _ours(work, UniformWeighting())
+
+
+def our_boundary(work: Work) -> Timed:
+    """AT by our trainer with BoundaryPGD: half of the attack's passes."""
+    return _ours(work, UniformWeighting(), kind=BoundaryPGD, budget=0.5)
 
 
 def our_gairat(work: Work) -> Timed:
@@ -195,6 +202,7 @@ def floor(work: Work) -> Timed:
 CONTENDERS: dict[str, Callable[[Work], Timed]] = {
     "ART AT": art_at,
     "AT": our_at,
+    "BoundaryPGD": our_boundary,
     "GAIRAT": our_gairat,
     "floor": floor,
     "ART TRADES": art_trades,

@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "plugins": {"engine", "storage", *SHARED},
     "training": {*PARTS, "engine", *SHARED},
     "trainer": {"training", *PARTS, "engine", *SHARED},
+    "augmentations": SHARED,
     "recipes": {"trainer", *PARTS, "engine", *SHARED},
     "report": {"plots", *SHARED},
     "plots": {"report", "engine", *SHARED},

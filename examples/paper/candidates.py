@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from art.estimators.classification import PyTorchClassifier
@@ -20,14 +20,18 @@ from art_gair import (
     ARoW,
     BoundaryPGD,
     BoundaryWeighting,
+    DiscreteWeighting,
+    FriendlyPGD,
     GeometryAwarePGD,
     MarginWeighting,
+    SigmoidWeighting,
     TanhWeighting,
     UniformWeighting,
 )
 from art_gair.objectives import Objective
 from art_gair.plugins import Plugin
-from art_gair.weighting import Weighting
+from art_gair.schedules import Piecewise
+from art_gair.weighting import EntropyWeighting, Weighting
 
 K = 10
 FORWARD = 1 / 3
@@ -43,6 +47,9 @@ class Candidate:
 
     :param budget: of BoundaryPGD; "bounds" for its default bounds; None for GeometryAwarePGD.
     :param max_iter: steps of the attack; the step is such that they cross the ball as often as K steps of eps / 4.
+    :param step: length of a step, as a multiple of that.
+    :param loss: what the attack maximises; None: what the objective asks for.
+    :param tau: of FriendlyPGD, in its place.
     :param smoothing: of the labels, in the classifier's own loss.
     :param idbh: whether the training images are augmented by IDBH-weak.
     """
@@ -52,6 +59,9 @@ class Candidate:
     burn_in: float = 0
     budget: float | str | None = None
     max_iter: int = K
+    step: float = 1.0
+    loss: str | None = None
+    tau: Callable[[int], float] | None = None
     ema: bool = False
     awp: bool = False
     smoothing: float = 0.0
@@ -59,7 +69,7 @@ class Candidate:
 
     @property
     def cost(self) -> float:
-        """Passes a sample and epoch."""
+        """Passes a sample and epoch. FriendlyPGD counts as K steps: how many it needs is known only afterwards."""
         update = 1 if isinstance(self.objective, AT) else 2
         if self.budget == "bounds":
             attack = BOUNDS_PASSES
@@ -74,9 +84,12 @@ class Candidate:
 
     def trainer(self, classifier: PyTorchClassifier, regime: Regime, extra: Sequence[Plugin] = ()) -> Any:
         """Return the trainer."""
-        settings: dict[str, Any] = {"eps": regime.eps, "eps_step": regime.eps / 4 * K / self.max_iter}
+        settings: dict[str, Any] = {"eps": regime.eps, "eps_step": self.step * regime.eps / 4 * K / self.max_iter}
         settings |= {"max_iter": self.max_iter, **self.objective.attack}
-        if self.budget is None:
+        settings |= {} if self.loss is None else {"loss": self.loss}
+        if self.tau is not None:
+            attack: GeometryAwarePGD = FriendlyPGD(classifier, tau=self.tau, **settings)
+        elif self.budget is None:
             attack = GeometryAwarePGD(classifier, **settings)
         elif self.budget == "bounds":
             attack = BoundaryPGD(classifier, **settings)
@@ -105,7 +118,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "+ema+awp": {"ema": True, "awp": True},
 }
 
-CANDIDATES: dict[str, Candidate] = {
+SEARCH: dict[str, Candidate] = {
     **{f"at{name}": Candidate(**parts) for name, parts in EVERYWHERE.items()},
     **{f"trades{name}": Candidate(TRADES(6.0), **parts) for name, parts in EVERYWHERE.items()},
     "mart": Candidate(MART(5.0)),
@@ -136,4 +149,45 @@ CANDIDATES: dict[str, Candidate] = {
     "steps_3+ema": Candidate(max_iter=3, ema=True),
     "at+ema+idbh": Candidate(ema=True, idbh=True),
 }
-"""The search's candidates by name."""
+"""The candidates of the search by name."""
+
+
+def _gairat(**settings: Any) -> Candidate:
+    return Candidate(**{"weighting": TanhWeighting(-1.0), "burn_in": 0.3, **settings})
+
+
+def _tau(candidate: Candidate, *values: float) -> Candidate:
+    """Return a candidate with FAT's attack, tau rising after 0.4 and 0.7 of the epochs that the regimes have."""
+    return replace(candidate, tau=Piecewise(values, (6, 11)))
+
+
+METHODS: dict[str, Candidate] = {
+    **{name: SEARCH[name] for name in ("at", "gairat", "trades", "mart", "mail_trades", "arow")},
+    "fat": _tau(Candidate(), 0, 1, 2),
+    "gair_fat": _tau(_gairat(weighting=TanhWeighting(0.0)), 0, 3, 6),
+    "gair_trades": _gairat(objective=TRADES(6.0)),
+    "gair_mart": _gairat(objective=MART(5.0)),
+    "mail_at": Candidate(weighting=MarginWeighting(10.0, 0.5), burn_in=0.75),
+}
+"""The methods of the papers."""
+
+ABLATIONS: dict[str, dict[str, Candidate]] = {
+    "weight function": {
+        "at": SEARCH["at"],
+        "gairat": SEARCH["gairat"],
+        "sigmoid": _gairat(weighting=SigmoidWeighting(-1.0)),
+        "discrete": _gairat(weighting=DiscreteWeighting()),
+        "entropy": _gairat(weighting=EntropyWeighting()),
+        "boundary": _gairat(weighting=BoundaryWeighting(5.0, 0.25)),
+    },
+    "lam": {f"gairat_lam_{lam:g}": _gairat(weighting=TanhWeighting(lam)) for lam in (-3.0, 0.0, 1.0, 3.0)},
+    "burn-in": {f"gairat_burn_in_{share:g}": _gairat(burn_in=share) for share in (0, 0.6, 0.8)},
+    "K": {f"gairat_K_{steps}": _gairat(max_iter=steps) for steps in (5, 20)},
+    "step": {f"gairat_step_{step:g}": _gairat(step=step) for step in (0.5, 2.0)},
+    "kappa by": {"gairat_margin": _gairat(loss="margin")},
+}
+"""GAIRAT, one setting changed at a time."""
+
+CANDIDATES: dict[str, Candidate] = SEARCH | METHODS
+for group in ABLATIONS.values():
+    CANDIDATES |= group

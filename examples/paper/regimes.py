@@ -18,6 +18,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from data import load_cifar10, load_fashion_mnist
 from digits import digits
+from models import ResNet18
 
 from art_gair.augmentations import crop_and_flip
 
@@ -48,6 +49,8 @@ class Split(NamedTuple):
 class Regime:
     """What all methods of a comparison share.
 
+    :param lr: learning rate that the schedule begins with.
+    :param device: "cpu", or "gpu" where there must be one.
     :param passes: forward and backward passes that a training may take, a training sample.
     :param augment: makes the augmentation of the training images, or None.
     :param flips: whether a mirrored image is one of the same class.
@@ -61,14 +64,18 @@ class Regime:
     passes: float
     augment: Callable[[], Callable[[Tensor], Tensor]] | None = None
     flips: bool = True
+    lr: float = 0.05
+    device: str = "cpu"
 
     def classifier(self, seed: int, smoothing: float = 0.0) -> PyTorchClassifier:
         """Return an untrained classifier with the protocol's optimizer."""
         torch.manual_seed(seed)
         model = self.network()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9, weight_decay=5e-4)
         loss = nn.CrossEntropyLoss(label_smoothing=smoothing)
-        return PyTorchClassifier(model, loss, self.shape, 10, optimizer, clip_values=(0.0, 1.0))
+        return PyTorchClassifier(
+            model, loss, self.shape, 10, optimizer, clip_values=(0.0, 1.0), device_type=self.device
+        )
 
 
 def strided_cnn(channels: int, widths: tuple[int, ...], size: int, hidden: int | None = None) -> nn.Sequential:
@@ -83,6 +90,11 @@ def strided_cnn(channels: int, widths: tuple[int, ...], size: int, hidden: int |
     else:
         layers += [nn.Flatten(), nn.Linear(features, 10)]
     return nn.Sequential(*layers)
+
+
+def digits_cnn(width: int = 16) -> nn.Sequential:
+    """Return the network for images (1, 8, 8)."""
+    return strided_cnn(1, (width, 2 * width), 8, hidden=32)
 
 
 def fashion_cnn(width: int = 32) -> nn.Sequential:
@@ -111,6 +123,12 @@ def cifar_split() -> Split:
     return Split(Part(x[train], y[train]), Part(x[validation], y[validation]), Part(x_test, y_test))
 
 
+def cifar_paper_split() -> Split:
+    """Return CIFAR-10 by ART's loader: 49,000 images to train, 1,000 to validate, 10,000 to test."""
+    x, y, x_test, y_test = load_cifar10(None, None)
+    return Split(Part(x[:-1_000], y[:-1_000]), Part(x[-1_000:], y[-1_000:]), Part(x_test, y_test))
+
+
 def digits_split() -> Split:
     """Return scikit-learn's digits: 1,000 to train, 347 to validate, 450 to test."""
     x, x_test, y, y_test = digits(0)
@@ -119,9 +137,9 @@ def digits_split() -> Split:
 
 REGIMES = {
     "digits": Regime(
-        *("digits", digits_split, lambda: strided_cnn(1, (16, 32), 8, hidden=32), (1, 8, 8)),
+        *("digits", digits_split, digits_cnn, (1, 8, 8)),
         eps=0.2,
-        passes=44,
+        passes=220,
         flips=False,
     ),
     "fashion": Regime(
@@ -136,4 +154,13 @@ REGIMES = {
         passes=396,
         augment=crop_and_flip,
     ),
+    "cifar10_paper": Regime(
+        *("CIFAR-10", cifar_paper_split, ResNet18, (3, 32, 32)),
+        eps=8 / 255,
+        passes=1100,
+        augment=crop_and_flip,
+        lr=0.1,
+        device="gpu",
+    ),
 }
+"""By name. `cifar10_paper` is the paper's run: the whole of CIFAR-10 by ART's loader, ResNet-18, 100 epochs of AT."""

@@ -1,0 +1,33 @@
+"""Experiment 5, ablations of GAIRAT: weight function, lam, burn-in, K, step, kappa by cross entropy or margin.
+
+    python examples/paper/ablations.py [--form digits|cpu|paper] [--seeds 0] [--share 1/2]
+
+One setting is changed at a time; the others are those of `gairat`: tanh, lam -1, burn-in 0.3, K = 10, eps_step eps / 4.
+"""
+
+from __future__ import annotations
+
+from candidates import ABLATIONS
+from runs import Job, parser, read_all, run_all
+from tables import accuracies, bars
+
+REGIMES = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train what is missing; print a table for each setting and draw the figure."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--form", choices=REGIMES, default="cpu")
+    arguments.add_argument("--seeds", nargs="+", type=int, default=[0])
+    args = arguments.parse_args(argv)
+    names = [name for group in ABLATIONS.values() for name in group]
+    jobs = [Job(REGIMES[args.form], name, seed) for seed in args.seeds for name in names]
+    run_all(jobs, args)
+    found = read_all(jobs, args.results)
+    for setting, group in ABLATIONS.items():
+        print(f"\n{setting}\n\n" + accuracies({job: one for job, one in found.items() if job.candidate in group}))
+    bars(found).savefig(args.results / f"ablations-{args.form}.png", dpi=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Experiment 1, insufficient capacity: training error of standard and adversarial training against the network and eps.
+
+    python examples/paper/capacity.py [--form digits|cpu|paper] [--share 1/2]
+
+The claim (Zhang et al., ICLR 2021, Fig. 2): networks that fit the data by standard training do not fit adversarial
+examples, and the less so the larger eps is. The error is that on the training images after the last epoch, for
+adversarial training under PGD-10. CPU form: 3,000 training images of Fashion-MNIST, 20 epochs, one network in six
+widths. Paper's form: CIFAR-10, 100 epochs, three networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from candidates import CANDIDATES, K
+from matplotlib.figure import Figure
+from models import ResNet18, SmallCNN, wide_resnet
+from regimes import BATCH, REGIMES, digits_cnn, fashion_cnn
+from runs import Json, parser, remembered, rounded, share_of, split_of
+from tables import markdown
+from torch import nn
+
+from art_gair import GeometryAwarePGD, generators
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a form compares: networks at one eps, and eps on one network."""
+
+    regime: str
+    images: int
+    epochs: int
+    networks: dict[str, Callable[[], nn.Module]]
+    eps: tuple[float, ...]
+    network: str
+
+    def cells(self) -> list[tuple[str, float]]:
+        """Return network and eps of each training; eps 0 is standard training."""
+        usual = REGIMES[self.regime].eps
+        by_network = [(network, eps) for network in self.networks for eps in (0.0, usual)]
+        return [*by_network, *((self.network, eps) for eps in self.eps if eps != usual)]
+
+
+WIDTHS: dict[str, Callable[[], nn.Module]] = {f"width {w}": partial(fashion_cnn, w) for w in (2, 4, 8, 16, 32, 64)}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "SmallCNN": SmallCNN,
+    "ResNet-18": ResNet18,
+    "WRN-32-10": wide_resnet,
+}
+DIGITS: dict[str, Callable[[], nn.Module]] = {f"width {w}": partial(digits_cnn, w) for w in (2, 8)}
+FORMS = {
+    "digits": Form("digits", 1_000, 10, DIGITS, (0.1, 0.2), "width 8"),
+    "cpu": Form("fashion", 3_000, 20, WIDTHS, (0.025, 0.05, 0.1, 0.15, 0.2), "width 32"),
+    "paper": Form("cifar10_paper", 49_000, 100, NETWORKS, tuple(n / 255 for n in (2, 4, 8, 12, 16)), "ResNet-18"),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train what is missing; print the table and draw the figure."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--form", choices=FORMS, default="cpu")
+    args = arguments.parse_args(argv)
+    torch.set_num_threads(1)
+    form = FORMS[args.form]
+    files = {cell: file_of(args.form, *cell, args.results) for cell in form.cells()}
+    for cell in share_of(form.cells(), args.share):
+        remembered(files[cell], args.results, partial(train, form, *cell))
+    found = {
+        cell: remembered(file, args.results, partial(train, form, *cell))
+        for cell, file in files.items()
+        if file.exists()
+    }
+    print(table(found))
+    draw(form, found).savefig(args.results / f"capacity-{args.form}.png", dpi=130)
+
+
+def file_of(form: str, network: str, eps: float, results: Path) -> Path:
+    """Return where a result stands."""
+    return results / "capacity" / form / f"{network.replace(' ', '-')}-eps-{eps:.4f}.json"
+
+
+def train(form: Form, network: str, eps: float) -> Json:
+    """Train one network, and measure its error on the training images."""
+    regime = replace(REGIMES[form.regime], network=form.networks[network], eps=eps)
+    x, y = (part[: form.images] for part in split_of(form.regime).train)
+    classifier = regime.classifier(SEED)
+    milestones = [form.epochs // 2, form.epochs * 3 // 4]
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(classifier.optimizer, milestones)
+    if eps == 0.0:
+        with generators.seeded(classifier.device, SEED):
+            classifier.fit(x, y, batch_size=BATCH, nb_epochs=form.epochs, scheduler=scheduler)
+        attacked = x
+    else:
+        trainer = CANDIDATES["at"].trainer(classifier, regime)
+        trainer.fit(x, y, batch_size=BATCH, nb_epochs=form.epochs, scheduler=scheduler, seed=SEED, verbose=False)
+        torch.manual_seed(SEED)
+        attacked = GeometryAwarePGD(classifier, eps=eps, eps_step=eps / 4, max_iter=K).generate(x, y)
+    clean, robust = (float((classifier.predict(z).argmax(axis=1) == y).mean()) for z in (x, attacked))
+    parameters = sum(p.numel() for p in classifier.model.parameters())
+    errors = {"clean_error": rounded(100 * (1 - clean)), "error": rounded(100 * (1 - robust))}
+    return {"network": network, "eps": rounded(eps), "parameters": parameters, **errors}
+
+
+def table(found: dict[Any, Json]) -> str:
+    """Return the errors as Markdown."""
+    lines = [["network", "parameters", "eps", "error on clean images, %", "error trained against, %"]]
+    for one in found.values():
+        figures = [f"{one[key]:.3g}" for key in ("eps", "clean_error", "error")]
+        lines.append([one["network"], f"{one['parameters']:,}", *figures])
+    return markdown(lines)
+
+
+def draw(form: Form, found: dict[Any, Json]) -> Figure:
+    """Draw the errors against the network and against eps."""
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    usual = REGIMES[form.regime].eps
+    for eps, title in ((0.0, "standard training"), (usual, f"adversarial training, eps {usual:.3g}")):
+        cells = [found[n, eps] for n in form.networks if (n, eps) in found]
+        left.plot([one["parameters"] for one in cells], [one["error"] for one in cells], "o-", label=title)
+    left.set(xscale="log", xlabel="parameters", ylabel="error on training images, %", ylim=(0, None))
+    left.legend(frameon=False)
+    cells = [found[form.network, eps] for eps in (0.0, *form.eps) if (form.network, eps) in found]
+    right.plot([one["eps"] for one in cells], [one["error"] for one in cells], "o-", color="C1")
+    right.set(xlabel="eps", title=f"{form.network}")
+    return figure
+
+
+if __name__ == "__main__":
+    main()

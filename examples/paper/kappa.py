@@ -1,0 +1,124 @@
+"""Experiment 2, data differ: kappa over training, and kappa against the distance to the decision boundary.
+
+    python examples/paper/kappa.py [--form digits|cpu|paper] [--images 500]
+
+The claim (Zhang et al., ICLR 2021, Fig. 1 and 3): kappa tells how near a sample lies to the boundary. Here it is held
+against the distance that a minimal-norm attack measures, FAB (Croce & Hein, ICML 2020) in L-inf, on training images of
+an AT model. The distance of a misclassified image, which is lost, is that to leaving the wrong class, with a minus.
+It breaks there: kappa is 0 however far a sample lies on the wrong side.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from candidates import K
+from matplotlib.figure import Figure
+from pyautoattack.fab_pt import FABAttack_PT
+from regimes import REGIMES
+from runs import Job, Json, parser, read_all, remembered, rounded, run_all, split_of
+from scipy.stats import spearmanr
+from tables import markdown
+
+from art_gair import GeometryAwarePGD
+
+FORMS = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
+METHODS = {"at": "AT", "gairat": "GAIRAT"}
+STEPS = {"as trained, K = 10": (K, 1, 4), "fine, K = 40, from x": (40, 0, 40)}
+"""Steps, random starts, and steps that cross the radius."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train AT and GAIRAT if they are missing; measure, print the table and draw the figures."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--form", choices=FORMS, default="cpu")
+    arguments.add_argument("--images", type=int, default=500, help="training images whose distance is measured")
+    args = arguments.parse_args(argv)
+    jobs = [Job(FORMS[args.form], method, last=True) for method in METHODS]
+    run_all(jobs, args)
+    if any(not job.file(args.results).exists() for job in jobs):
+        return
+    model = args.runs / FORMS[args.form] / "at-0.pt"
+    file = args.results / "kappa" / f"{args.form}.json"
+    found = remembered(file, args.results, partial(measure, FORMS[args.form], model, args.images))
+    print(table(found))
+    draw(found, read_all(jobs, args.results)).savefig(args.results / f"kappa-{args.form}.png", dpi=130)
+
+
+def measure(name: str, model: Any, images: int) -> Json:
+    """Return kappa and the distance to the boundary of training images."""
+    regime = REGIMES[name]
+    classifier = regime.classifier(0)
+    classifier.model.load_state_dict(torch.load(model, weights_only=True))
+    classifier.model.eval()
+    x, y = (part[:images] for part in split_of(name).train)
+    predicted = classifier.predict(x).argmax(axis=1)
+    torch.manual_seed(0)
+    fab = FABAttack_PT(classifier.model, norm="Linf", n_iter=50, eps=1.0, device=classifier.device, seed=0)
+    inputs = torch.from_numpy(x).to(classifier.device)
+    nearest = fab.perturb(inputs, torch.from_numpy(predicted).to(classifier.device))
+    distance = (nearest - inputs).abs().flatten(1).amax(dim=1).cpu().numpy()
+    kappas = {}
+    for title, (steps, starts, crossing) in STEPS.items():
+        settings: dict[str, Any] = {"max_iter": steps, "num_random_init": starts}
+        settings |= {"eps": regime.eps * (1 if starts else 3), "eps_step": regime.eps * (1 if starts else 3) / crossing}
+        torch.manual_seed(0)
+        kappas[title] = GeometryAwarePGD(classifier, **settings).generate_with_kappa(x, y)[1].tolist()
+    signed = np.where(predicted == y, distance, -distance)
+    return {
+        "images": images,
+        "eps": rounded(regime.eps),
+        "distance": [rounded(float(d)) for d in signed],
+        "kappa": kappas,
+    }
+
+
+def table(found: Json) -> str:
+    """Return the rank correlations as Markdown."""
+    distance = np.array(found["distance"])
+    lines = [["kappa", "all images", "images classified rightly", "lost images", "kappa = 0", "of these lost"]]
+    for title, values in found["kappa"].items():
+        kappa, right = np.array(values), distance > 0
+        cells = [correlation(kappa[rows], distance[rows]) for rows in (right | ~right, right, ~right)]
+        zero = kappa == 0
+        lost = f"{(zero & ~right).sum() / max(1, zero.sum()):.0%}"
+        lines.append([title, *cells, str(int(zero.sum())), lost])
+    return "Spearman's rank correlation of kappa and distance\n\n" + markdown(lines)
+
+
+def correlation(kappa: Any, distance: Any) -> str:
+    """Return the rank correlation, where there is one."""
+    if len(kappa) < 3 or len(set(kappa)) == 1:
+        return "none: kappa is constant"
+    return f"{spearmanr(kappa, distance).statistic:.2f}"
+
+
+def draw(found: Json, trainings: dict[Job, Any]) -> Figure:
+    """Draw kappa over the epochs of each method, and kappa against the distance."""
+    figure = Figure(figsize=(11.0, 6.4), layout="constrained")
+    panels = figure.subplots(2, 2)
+    for axes, (job, one) in zip(panels[0], trainings.items(), strict=True):
+        shares = np.array([record["kappa_histogram"] for record in one["history"]], dtype=float)
+        shares = 100 * shares / shares.sum(axis=1, keepdims=True)
+        epochs = range(len(shares))
+        groups = {"0": shares[:, 0], "1 to K - 1": shares[:, 1:-1].sum(axis=1), "K": shares[:, -1]}
+        axes.stackplot(epochs, *groups.values(), labels=[f"kappa {name}" for name in groups])
+        axes.set(title=f"{METHODS[job.candidate]}: kappa in training", xlabel="epoch", ylabel="share of images, %")
+        axes.legend(loc="lower right", fontsize=8)
+    rng = np.random.default_rng(0)
+    for axes, (title, kappa) in zip(panels[1], found["kappa"].items(), strict=True):
+        distance = np.array(found["distance"])
+        for rows, label in ((distance > 0, "classified rightly"), (distance <= 0, "lost")):
+            jitter = rng.uniform(-0.25, 0.25, rows.sum())
+            axes.plot(distance[rows], np.array(kappa)[rows] + jitter, ".", markersize=3, label=label)
+        axes.axvline(found["eps"], color="#999999", linewidth=0.8, linestyle="--")
+        axes.set(title=title, xlabel="distance to the boundary, L-inf", ylabel="kappa")
+        axes.legend(fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

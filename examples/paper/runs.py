@@ -1,0 +1,202 @@
+"""One training by the protocol, and what the report says of it: written once, as JSON, and then remembered."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from candidates import CANDIDATES, Candidate, K
+from regimes import BATCH, REGIMES, Part, Regime, Split
+
+from art_gair import Checkpoint, GeometryAwarePGD, evaluate_robustness
+from art_gair.plugins import Plugin
+
+VALIDATIONS = 12
+"""About so many times a training is validated."""
+
+KEPT = (
+    *("epoch", "loss", "train_robust_accuracy", "clean_accuracy", "robust_accuracy", "validated_model"),
+    *("kappa_histogram", "attack_passes", "effective_sample_size"),
+)
+"""What is kept of an epoch's record."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    :param last: whether the model of the last epoch is reported on as well, beside the one that validation chose.
+    :param test: whether the test images are reported on, with AutoAttack, or validation images by the quick preset.
+    """
+
+    regime: str
+    candidate: str
+    seed: int = 0
+    last: bool = False
+    test: bool = False
+
+    def file(self, results: Path) -> Path:
+        """Return where the result stands."""
+        kind = "test" if self.test else "last" if self.last else "search"
+        return results / kind / self.regime / f"{self.candidate}-{self.seed}.json"
+
+
+class LastModel(Plugin):
+    """Keeps the trained model of the last epoch, where `keep_best` ends with another."""
+
+    affects_training = False
+
+    def start(self, classifier: Any, optimizer: Any) -> None:
+        """Begin with the model as it is."""
+        self.module = classifier.module
+
+    def end_epoch(self, record: Mapping[str, Any]) -> None:
+        """Copy the weights and buffers."""
+        self.state = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Return the arguments that all scripts take."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--share", default="1/1", help="which part of the work, such as 1/2: for two processes at once")
+    made.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    made.add_argument("--runs", type=Path, default=Path("runs/paper"), help="checkpoints and models")
+    return made
+
+
+def share_of(work: Sequence[Any], share: str) -> Sequence[Any]:
+    """Return every n-th of the work, from the i-th on, for a share i/n."""
+    part, parts = (int(number) for number in share.split("/"))
+    if not 1 <= part <= parts:
+        raise SystemExit(f"--share is {share}; expected i/n with i from 1 to n.")
+    return work[part - 1 :: parts]
+
+
+def run_all(jobs: Sequence[Job], args: argparse.Namespace) -> None:
+    """Run what is missing of this process's share, and say how long it may take."""
+    torch.set_num_threads(1)
+    missing = [job for job in share_of(jobs, args.share) if not job.file(args.results).exists()]
+    began = time.perf_counter()
+    for done, job in enumerate(missing):
+        found = run_once(job, args.results, args.runs)
+        minutes = (time.perf_counter() - began) / (done + 1) * (len(missing) - done - 1) / 60
+        print(f"{job.regime} {job.candidate} {job.seed}: {found['accuracy']}, {minutes:.0f} min left", flush=True)
+
+
+def run_once(job: Job, results: Path, runs: Path) -> Json:
+    """Train and report, if the result is not there yet; return the report on the model that validation chose."""
+    model = runs / job.regime / f"{job.candidate}-{job.seed}.pt"
+    regime, candidate = REGIMES[job.regime], CANDIDATES[job.candidate]
+    named = {"regime": job.regime, "candidate": job.candidate, "seed": job.seed, "settings": repr(candidate)}
+
+    def compute() -> Json:
+        classifier = regime.classifier(job.seed, candidate.smoothing)
+        if job.test and model.exists():
+            classifier.model.load_state_dict(torch.load(model, weights_only=True))
+            return {**named, "test": report(classifier, split_of(job.regime).test, regime, "full")}
+        last = LastModel()
+        trained = train(classifier, candidate, regime, job, runs, last)
+        torch.save(classifier.model.state_dict(), model)
+        part, preset = ("test", "full") if job.test else ("validation", "quick")
+        found = {**named, **trained, part: report(classifier, getattr(split_of(job.regime), part), regime, preset)}
+        if job.last:
+            classifier.model.load_state_dict(last.state)
+            found["last"] = report(classifier, getattr(split_of(job.regime), part), regime, preset)
+        return found
+
+    found = remembered(job.file(results), results, compute)
+    chosen: Json = found["test" if job.test else "validation"]
+    return chosen
+
+
+def read_all(jobs: Sequence[Job], results: Path) -> dict[Job, Json]:
+    """Return the results that are there already."""
+    return {job: json.loads(job.file(results).read_text()) for job in jobs if job.file(results).exists()}
+
+
+def remembered(file: Path, results: Path, compute: Callable[[], Json]) -> Json:
+    """Return what a file holds; if it is not there, compute and write it, and note the time in times.tsv."""
+    if not file.exists():
+        began = time.perf_counter()
+        content = compute()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(content) + "\n")
+        part.replace(file)
+        machine = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores"
+        with (results / "times.tsv").open("a") as times:
+            seconds = time.perf_counter() - began
+            times.write(f"{file.relative_to(results)}\t{seconds:.0f} s\t{machine}, torch {torch.__version__}\n")
+    found: Json = json.loads(file.read_text())
+    return found
+
+
+@functools.cache
+def split_of(regime: str) -> Split:
+    """Return a regime's data, read once."""
+    return REGIMES[regime].split()
+
+
+def train(classifier: Any, candidate: Candidate, regime: Regime, job: Job, runs: Path, last: LastModel) -> Json:
+    """Train by the protocol, or go on with it; return what the training says of itself."""
+    data, folder = split_of(job.regime), runs / job.regime / f"{job.candidate}-{job.seed}"
+    trainer = candidate.trainer(classifier, regime, [Checkpoint(folder, every=2, keep=1), last])
+    judge = GeometryAwarePGD(classifier, eps=regime.eps, eps_step=regime.eps / 4, max_iter=K)
+    epochs = candidate.epochs(regime.passes)
+    trainer.fit(
+        *data.train,
+        validation_data=data.validation,
+        validation_attack=[judge, judge.with_loss("margin")],
+        validate_every=max(1, round(epochs / VALIDATIONS)),
+        keep_best=True,
+        batch_size=BATCH,
+        nb_epochs=epochs,
+        scheduler=torch.optim.lr_scheduler.MultiStepLR(classifier.optimizer, [epochs // 2, epochs * 3 // 4]),
+        augment=augmentation(candidate, regime),
+        seed=job.seed,
+        resume=folder.exists(),
+        verbose=False,
+    )
+    shutil.rmtree(folder)
+    return {
+        "epochs": epochs,
+        "passes": rounded(epochs * candidate.cost),
+        "best_epoch": trainer.best_epoch,
+        "history": [{key: rounded(record[key]) for key in KEPT} for record in trainer.history],
+    }
+
+
+def augmentation(candidate: Candidate, regime: Regime) -> Any:
+    """Return the augmentation of the training images, or None."""
+    if candidate.idbh:
+        from art_gair.augmentations import idbh_weak
+
+        return idbh_weak(flip=regime.flips)
+    return None if regime.augment is None else regime.augment()
+
+
+def report(classifier: Any, part: Part, regime: Regime, preset: str) -> Json:
+    """Return what the robustness report says of a model: accuracies in percent, and the flags."""
+    found = evaluate_robustness(classifier, *part, regime.eps, preset=preset, verbose=False)
+    right = found.clean.correct
+    accuracy = {attack.name: float((right & ~attack.broken).mean()) for attack in found.attacks}
+    accuracy = {"clean": found.clean_accuracy, **accuracy, "worst": found.worst_case}
+    percent = {name: rounded(100 * value) for name, value in accuracy.items()}
+    return {"n": len(part.y), "preset": preset, "accuracy": percent, "flags": [flag.name for flag in found.flags]}
+
+
+def rounded(value: Any) -> Any:
+    """Return a number to six digits after the point, anything else as it is."""
+    return round(value, 6) if isinstance(value, float) else value

@@ -1,0 +1,111 @@
+"""The scripts that repeat the paper and the search, on few digits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from art_gair import AT
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "paper"))
+import ablations
+import candidates
+import capacity
+import kappa
+import methods
+import overfitting
+import regimes
+import runs
+import search
+
+
+@pytest.fixture(autouse=True)
+def two_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    few = [regimes.Part(part.x[:96], part.y[:96]) for part in regimes.digits_split()]
+    short = replace(regimes.REGIMES["digits"], passes=28, split=lambda: regimes.Split(*few))
+    monkeypatch.setitem(regimes.REGIMES, "digits", short)
+    runs.split_of.cache_clear()
+    yield
+    runs.split_of.cache_clear()
+
+
+def folders(tmp_path: Path) -> list[str]:
+    return ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("name", candidates.CANDIDATES)
+def test_every_candidate_is_made_and_costs_what_it_says(name: str) -> None:
+    candidate, regime = candidates.CANDIDATES[name], regimes.REGIMES["digits"]
+    trainer = candidate.trainer(regime.classifier(0, candidate.smoothing), regime)
+    trainer.fit(*regime.split().train, batch_size=96, nb_epochs=1, verbose=False)
+    attack = trainer.history[0]["attack_passes"]
+    update = (1 if isinstance(candidate.objective, AT) else 2) * (2 if candidate.awp else 1)
+    clean = candidates.FORWARD if trainer.attack.loss == "kl" else 0
+    if candidate.budget == "bounds" or candidate.tau is not None:
+        assert 1 <= attack <= candidates.K
+    else:
+        assert candidate.cost == pytest.approx(attack + update + clean, abs=0.06)
+
+
+def test_a_search_is_the_same_again_and_runs_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--regimes", "digits", "--candidates", "at", "budget+ema+idbh"]
+    for folder in ("a", "b"):
+        search.main([*arguments, *folders(tmp_path / folder)])
+    names = [f"search/digits/{name}-0.json" for name in ("at", "budget+ema+idbh")]
+    first, second = ([read(tmp_path / f / "results" / name) for name in names] for f in ("a", "b"))
+    assert first == second
+    assert [one["epochs"] for one in first] == [2, 4]
+    assert "| digits | at | 0 | 2 |" in capsys.readouterr().out
+    before = (tmp_path / "a" / "results" / "times.tsv").read_text()
+    search.main([*arguments, *folders(tmp_path / "a")])
+    assert (tmp_path / "a" / "results" / "times.tsv").read_text() == before
+
+
+def test_shares_are_disjoint_and_make_the_whole() -> None:
+    work = list(range(7))
+    parts = [runs.share_of(work, f"{i}/3") for i in (1, 2, 3)]
+    assert sorted(n for part in parts for n in part) == work
+    with pytest.raises(SystemExit, match="--share is 3/2"):
+        runs.share_of(work, "3/2")
+
+
+def test_the_test_images_are_reported_on_by_the_model_of_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "report", lambda classifier, part, regime, preset: {"accuracy": {"preset": preset}})
+    job = runs.Job("digits", "at")
+    runs.run_once(job, tmp_path / "results", tmp_path / "runs")
+    assert runs.run_once(replace(job, test=True), tmp_path / "results", tmp_path / "runs") == {
+        "accuracy": {"preset": "full"}
+    }
+    assert "history" not in read(tmp_path / "results" / "test" / "digits" / "at-0.json")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "figure", "printed"),
+    [
+        (capacity, [], "capacity-digits.png", "| width 8 |"),
+        (kappa, ["--images", "40"], "kappa-digits.png", "| as trained, K = 10 |"),
+        (overfitting, ["--seeds", "0", "1"], "overfitting-digits.png", "| GAIRAT, lam -1 | 2 |"),
+        (methods, ["--seeds", "0", "--methods", "at", "gair_fat"], "methods-digits.png", "| gair_fat | 1 |"),
+        (ablations, [], "ablations-digits.png", "kappa by"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_experiment_prints_a_table_and_draws_a_figure(
+    script: Any, arguments: list[str], figure: str, printed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyautoattack")
+    script.main(["--form", "digits", *arguments, *folders(tmp_path)])
+    assert printed in capsys.readouterr().out
+    assert (tmp_path / "results" / figure).stat().st_size > 10_000
