@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/python examples/digits_demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -q --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup --cov --cov-report=term
 
 # The paper's experiments in the form for a CPU, which takes hours; what is there already is not run again.
 # PAPER="--form digits" takes minutes, PAPER="--share 1/2" and 2/2 at once are for two processes.

@@ -39,8 +39,8 @@ setup(
         "plots": ["matplotlib>=3.8"],
         "tensorboard": ["tensorboard>=2.14"],
         "dev": [
-            *("matplotlib>=3.8", "pyautoattack>=0.2", "pytest>=8", "pytest-cov>=5", "hypothesis>=6.100"),
-            *("ruff>=0.5", "mypy>=1.10", "tensorboard>=2.14", "kornia>=0.8"),
+            *("matplotlib>=3.8", "pyautoattack>=0.2", "pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5"),
+            *("hypothesis>=6.100", "ruff>=0.5", "mypy>=1.10", "tensorboard>=2.14", "kornia>=0.8"),
         ],
     },
     classifiers=[

@@ -48,6 +48,7 @@ class Candidate:
     :param budget: of BoundaryPGD; "bounds" for its default bounds; None for GeometryAwarePGD.
     :param max_iter: steps of the attack; the step is such that they cross the ball as often as K steps of eps / 4.
     :param step: length of a step, as a multiple of that.
+    :param radius: of the training's ball, as a multiple of the regime's eps, by which all are judged.
     :param loss: what the attack maximises; None: what the objective asks for.
     :param tau: of FriendlyPGD, in its place.
     :param smoothing: of the labels, in the classifier's own loss.
@@ -60,6 +61,7 @@ class Candidate:
     budget: float | str | None = None
     max_iter: int = K
     step: float = 1.0
+    radius: float = 1.0
     loss: str | None = None
     tau: Callable[[int], float] | None = None
     ema: bool = False
@@ -84,7 +86,8 @@ class Candidate:
 
     def trainer(self, classifier: PyTorchClassifier, regime: Regime, extra: Sequence[Plugin] = ()) -> Any:
         """Return the trainer."""
-        settings: dict[str, Any] = {"eps": regime.eps, "eps_step": self.step * regime.eps / 4 * K / self.max_iter}
+        eps = self.radius * regime.eps
+        settings: dict[str, Any] = {"eps": eps, "eps_step": self.step * eps / 4 * K / self.max_iter}
         settings |= {"max_iter": self.max_iter, **self.objective.attack}
         settings |= {} if self.loss is None else {"loss": self.loss}
         if self.tau is not None:
@@ -137,6 +140,9 @@ SEARCH: dict[str, Candidate] = {
     "budget+ema": Candidate(budget=0.5, ema=True),
     "budget_0.7+ema": Candidate(budget=0.7, ema=True),
     "bounds+ema": Candidate(budget="bounds", ema=True),
+    "at_1.2+ema": Candidate(radius=1.2, ema=True),
+    "bounds_1.2+ema": Candidate(budget="bounds", radius=1.2, ema=True),
+    "budget_1.2+ema": Candidate(budget=0.5, radius=1.2, ema=True),
     "budget+weights+ema": Candidate(budget=0.5, ema=True, **BOUNDARY),
     "budget+ema+awp": Candidate(budget=0.5, ema=True, awp=True),
     "budget+ema+smoothing": Candidate(budget=0.5, ema=True, smoothing=0.1),

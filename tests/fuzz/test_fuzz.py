@@ -24,6 +24,8 @@ from tests.fuzz.reports import read_changed, report_content
 from tests.fuzz.table import TARGETS
 from tests.fuzz.values import Value
 
+pytestmark = pytest.mark.xdist_group("fuzz")  # one process counts all cases
+
 LEAST = 2000
 CASES = int(os.environ.get("ART_GAIR_FUZZ", "2200"))
 COUNTS: dict[str, Counter[str]] = {}
