@@ -192,6 +192,10 @@ class GeometryAwarePGD(EvasionAttack):
         other.set_params(loss=loss)
         return other
 
+    def with_all_steps(self) -> GeometryAwarePGD:
+        """Return what judges a model that is trained with this attack: the attack itself, unless it spares samples."""
+        return self
+
     def at_epoch(self, epoch: int) -> Self:
         """Return the attack as it stands in an epoch: schedules are settled to numbers.
 

@@ -197,7 +197,8 @@ def make_validation(
         return None
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise ValueError(f"validation_data is a {type(data).__name__}; expected a pair (x, y).")
-    training_attack = _with_all_steps(training_attack)
+    if isinstance(training_attack, GeometryAwarePGD):
+        training_attack = training_attack.with_all_steps()
     if keep_best and attack is None:
         _require_fixed(training_attack, "keep_best needs a validation_attack: the training attack")
     x = tensor_classifier.inputs(data[0], "validation_data's x")
@@ -227,11 +228,6 @@ def _subset(on: Any, n: int) -> Tensor | None:
     if size > n:
         raise ValueError(f"validate_on is {on!r}; validation_data has {n} samples, expected at most that.")
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:size].sort().values
-
-
-def _with_all_steps(attack: EvasionAttack | InnerAttack) -> EvasionAttack | InnerAttack:
-    """Return what judges a model that is trained with an attack: that attack, but sparing no sample."""
-    return attack.with_all_steps() if isinstance(attack, BoundaryPGD) else attack
 
 
 def _unattacked(x: Tensor, labels: Tensor) -> tuple[Tensor, None]:

@@ -153,6 +153,12 @@ SEARCH: dict[str, Candidate] = {
     "steps_5+ema": Candidate(max_iter=5, ema=True),
     "steps_5+budget+ema": Candidate(max_iter=5, budget=0.6, ema=True),
     "steps_3+ema": Candidate(max_iter=3, ema=True),
+    "steps_2+ema": Candidate(max_iter=2, ema=True),
+    "steps_3_margin+ema": Candidate(max_iter=3, loss="margin", ema=True),
+    "at_margin": Candidate(loss="margin"),
+    "at_margin+ema": Candidate(loss="margin", ema=True),
+    "bounds_trades+ema": Candidate(TRADES(6.0), budget="bounds", ema=True),
+    "steps_3_trades+ema": Candidate(TRADES(6.0), max_iter=3, ema=True),
     "at+ema+idbh": Candidate(ema=True, idbh=True),
 }
 """The candidates of the search by name."""

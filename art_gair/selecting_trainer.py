@@ -1,0 +1,90 @@
+"""A trainer that chooses by held-out data: the epoch, and the raw or the averaged model."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+
+from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.checks import require_int
+from art_gair.trainer import AdversarialTrainerGAIRAT
+
+logger = logging.getLogger(__name__)
+
+VALIDATIONS = 10
+"""About so many times a training is validated, if nothing else is asked for."""
+
+MOST_HELD_OUT = 1_000
+"""Samples that are held out at most."""
+
+
+class SelectingTrainer(AdversarialTrainerGAIRAT):
+    """AdversarialTrainerGAIRAT whose `fit` ends with the model that withstands most on held-out data.
+
+    It is a trainer with other defaults: `keep_best` is True, `validation_attack` is the training attack with all its
+    steps, once on the cross entropy and once on the margin, of which a sample must withstand both, and validation comes
+    about ten times. Without `validation_data` a tenth of the training data, at most 1,000 samples, is held out, drawn
+    at random, but the same in each call.
+    """
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        validation_data: tuple[Any, Any] | None = None,
+        batch_size: int = 128,
+        nb_epochs: int = 20,
+        scheduler: Any = None,
+        **settings: Any,
+    ) -> None:
+        """Train on arrays; arguments as for `AdversarialTrainerGAIRAT.fit`.
+
+        :param validation_data: None: held out of x and y, of which the rest is copied then.
+        :raises ValueError: if x has less than two samples to hold one out; and as there.
+        """
+        if validation_data is None:
+            x, y, validation_data = self._hold_out(x, y)
+        super().fit(
+            *(x, y, validation_data, batch_size, nb_epochs, scheduler), **{**self._defaults(nb_epochs), **settings}
+        )
+
+    def fit_generator(
+        self,
+        generator: Any,
+        nb_epochs: int = 20,
+        validation_data: tuple[Any, Any] | None = None,
+        scheduler: Any = None,
+        **settings: Any,
+    ) -> None:
+        """Train on batches; arguments as for `AdversarialTrainerGAIRAT.fit_generator`.
+
+        :raises ValueError: if validation_data is None: batches cannot be held out; and as there.
+        """
+        if validation_data is None:
+            raise ValueError("validation_data is None; expected (x, y): a generator's batches cannot be held out.")
+        super().fit_generator(
+            *(generator, nb_epochs, validation_data, scheduler), **{**self._defaults(nb_epochs), **settings}
+        )
+
+    def _defaults(self, nb_epochs: Any) -> dict[str, Any]:
+        """Return how a training is validated, if nothing else is asked for."""
+        attack: GeometryAwarePGD = self.attack.with_all_steps().with_loss("ce")
+        epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
+        judges = [attack, attack.with_loss("margin")]
+        return {"validation_attack": judges, "keep_best": True, "validate_every": max(1, epochs // VALIDATIONS)}
+
+    def _hold_out(self, x: Any, y: Any) -> tuple[Any, Any, tuple[Any, Any]]:
+        """Split the data in training and validation data."""
+        tensor_classifier = self._tensor_classifier()
+        inputs = tensor_classifier.inputs(x)
+        labels = tensor_classifier.labels(y, len(inputs), unlabelled=self.objective.unlabelled)
+        if len(inputs) < 2:
+            raise ValueError(f"x has {len(inputs)} sample; expected two or more, of which one is held out.")
+        rows = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
+        rows = rows[labels[rows] >= 0]
+        held = rows[: min(MOST_HELD_OUT, max(1, len(inputs) // 10))].sort().values
+        kept = torch.ones(len(inputs), dtype=torch.bool).index_fill(0, held, False)
+        logger.info("%s of %s samples are held out for validation.", len(held), len(inputs))
+        return inputs[kept], labels[kept], (inputs[held], labels[held])

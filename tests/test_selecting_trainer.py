@@ -1,0 +1,98 @@
+"""The trainer that chooses by held-out data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, TensorDataset
+
+from art_gair import EMA, AdversarialTrainerGAIRAT, BoundaryPGD, Checkpoint, GeometryAwarePGD, UniformWeighting
+from art_gair.engine.inputs import as_tensor
+from art_gair.selecting_trainer import SelectingTrainer
+from tests.models import assert_same_state, digits, digits_classifier, state_of
+
+
+def trainer_of(plugins: Any = (), kind: Any = SelectingTrainer) -> Any:
+    classifier = digits_classifier()
+    attack = BoundaryPGD(classifier, eps=0.2, eps_step=0.1, max_iter=4, budget=0.5)
+    return kind(classifier, attack, UniformWeighting(), burn_in=0, plugins=plugins)
+
+
+def test_a_tenth_is_held_out_and_the_best_epoch_kept() -> None:
+    """As if the user had done so: the same bits."""
+    x, y = digits(100)
+    trainer = trainer_of([EMA(0.9, validate="both")])
+    trainer.fit(x, y, batch_size=16, nb_epochs=12, seed=1)
+    kept_x, kept_y, (held_x, held_y) = trainer._hold_out(x, y)
+    assert (len(kept_x), len(held_x)) == (90, 10)
+    both = np.concatenate([kept_x, held_x]).reshape(100, -1)
+    assert sorted(map(bytes, both)) == sorted(map(bytes, x.reshape(100, -1)))
+    by_hand = trainer_of([EMA(0.9, validate="both")], AdversarialTrainerGAIRAT)
+    judge = GeometryAwarePGD(by_hand.classifier, eps=0.2, eps_step=0.1, max_iter=4)
+    settings: dict[str, Any] = {"keep_best": True, "validation_attack": [judge, judge.with_loss("margin")]}
+    by_hand.fit(kept_x, kept_y, (held_x, held_y), batch_size=16, nb_epochs=12, seed=1, **settings)
+    assert_same_state(by_hand.classifier.model, state_of(trainer.classifier.model))
+    assert trainer.best_epoch == by_hand.best_epoch
+
+
+def test_the_same_samples_are_held_out_in_each_call_and_labels_stay_with_them() -> None:
+    x, y = digits(60)
+    first, second = (trainer_of()._hold_out(x, labels) for labels in (y, np.eye(10)[y]))
+    for a, b in zip((*first[:2], *first[2]), (*second[:2], *second[2]), strict=True):
+        assert (as_tensor(a, "a") == as_tensor(b, "b")).all()
+    by_image = {image.tobytes(): int(label) for image, label in zip(x, y, strict=True)}
+    for images, labels in (first[:2], first[2]):
+        assert [by_image[image.numpy().tobytes()] for image in images] == labels.tolist()
+
+
+def test_at_most_a_thousand_are_held_out() -> None:
+    x, y = digits(1_700)
+    _, _, (held, _) = trainer_of()._hold_out(np.tile(x, (8, 1, 1, 1)), np.tile(y, 8))
+    assert len(held) == 1_000
+
+
+def test_what_the_user_says_counts() -> None:
+    x, y = digits(40)
+    trainer = trainer_of()
+    trainer.fit(x, y, (x, y), nb_epochs=4, keep_best=False, validate_every=1)
+    assert trainer.best_epoch is None
+    assert all(record["robust_accuracy"] is not None for record in trainer.history)
+    trainer.fit(x, y, nb_epochs=20)
+    assert sum(record["robust_accuracy"] is not None for record in trainer.history) == 10
+
+
+def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    x, y = digits(60)
+    whole = trainer_of()
+    whole.fit(x, y, batch_size=16, nb_epochs=3, seed=0)
+    for epochs, resume in ((1, False), (3, True)):
+        trainer = trainer_of([Checkpoint(tmp_path)])
+        trainer.fit(x, y, batch_size=16, nb_epochs=epochs, seed=0, resume=resume)
+    assert_same_state(trainer.classifier.model, state_of(whole.classifier.model))
+
+
+def test_a_generator_needs_validation_data() -> None:
+    x, y = (as_tensor(a, "a") for a in digits(40))
+    loader = DataLoader(TensorDataset(x, y), batch_size=20)
+    trainer = trainer_of()
+    with pytest.raises(ValueError, match="validation_data is None; expected"):
+        trainer.fit_generator(loader, nb_epochs=2)
+    trainer.fit_generator(loader, 2, (x.numpy(), y.numpy()))
+    assert trainer.best_epoch is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": digits(1)[0], "y": digits(1)[1]}, "x has 1 sample"),
+        ({"y": digits(40)[1][:10]}, "y has"),
+        ({"nb_epochs": 0}, "nb_epochs is 0"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    x, y = digits(40)
+    with pytest.raises(ValueError, match=message):
+        trainer_of().fit(**{"x": x, "y": y, "nb_epochs": 1, **arguments})
