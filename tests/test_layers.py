@@ -92,7 +92,7 @@ def test_figures_and_measurements_use_the_data_of_a_report_and_not_its_writing(n
 
 def test_nothing_imports_the_trainer_but_recipes_and_the_package() -> None:
     importers = {name for name in MODULES if "art_gair.trainer" in imports(name)}
-    assert importers == {"art_gair.recipes", "art_gair.__init__"}
+    assert importers == {"art_gair.recipes", "art_gair.selecting_trainer", "art_gair.__init__"}
 
 
 def test_no_circle_but_that_of_saving_a_report() -> None:
