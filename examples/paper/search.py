@@ -6,7 +6,7 @@
 It goes on where it was stopped: trainings are resumed from checkpoints in the folder of runs. `--share 1/2` takes every
 second training, so that two processes can work side by side. `--test` reports with AutoAttack on the test images: for
 finalists alone. Fashion-MNIST is looked for where Debian's package dataset-fashion-mnist puts it, or in $FASHION_MNIST,
-the CIFAR-10 subset in $ART_GAIR_DATA. Without regimes it prints the table of what has been found.
+the CIFAR-10 subset in $ART_GAIR_DATA. Without regimes it prints the tables of what has been found.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from candidates import CANDIDATES, SEARCH
 from regimes import REGIMES
 from runs import Job, parser, run_all
+from tables import markdown
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,20 +31,21 @@ def main(argv: list[str] | None = None) -> None:
     run_all(
         [Job(r, name, s, test=args.test) for r in args.regimes for s in args.seeds for name in args.candidates], args
     )
-    print(table(args.results))
+    for regime in args.regimes or REGIMES:
+        print(f"\n{REGIMES[regime].title}\n\n{table(args.results, regime)}")
 
 
-def table(results: Path) -> str:
-    """Return all that was found on the validation images, best first, as Markdown."""
-    lines = ["| regime | candidate | seed | epochs | clean | PGD-20 | worst case | flags |"]
-    lines += ["|---|---|--:|--:|--:|--:|--:|---|"]
-    found = [json.loads(file.read_text()) for file in sorted((results / "search").glob("*/*.json"))]
-    for one in sorted(found, key=lambda f: (f["regime"], -f["validation"]["accuracy"]["worst"])):
-        accuracy = one["validation"]["accuracy"]
-        figures = " | ".join(f"{accuracy[name]:.1f}" for name in ("clean", "pgd_20", "worst"))
-        names = " | ".join(str(one[key]) for key in ("regime", "candidate", "seed", "epochs"))
-        lines.append(f"| {names} | {figures} | {', '.join(one['validation']['flags']) or 'none'} |")
-    return "\n".join(lines)
+def table(results: Path, regime: str) -> str:
+    """Return all that was found on a regime's validation images, best first, as Markdown."""
+    lines = [["candidate", "seed", "epochs", "clean", "PGD-20", "worst case", "flags"]]
+    found = [json.loads(file.read_text()) for file in sorted((results / "search" / regime).glob("*.json"))]
+    for one in sorted(found, key=lambda f: -f["validation"]["accuracy"]["worst"]):
+        accuracy, flags = one["validation"]["accuracy"], one["validation"]["flags"]
+        figures = [f"{accuracy[name]:.1f}" for name in ("clean", "pgd_20", "worst")]
+        lines.append(
+            [*(str(one[key]) for key in ("candidate", "seed", "epochs")), *figures, ", ".join(flags) or "none"]
+        )
+    return markdown(lines)
 
 
 if __name__ == "__main__":

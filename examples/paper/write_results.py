@@ -1,0 +1,135 @@
+"""Fills the tables of RESULTS.md from the JSON files of the results.
+
+    python examples/paper/write_results.py
+
+Each table stands between `<!-- NAME -->` and `<!-- end -->`; what is written around them by hand stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ablations
+import capacity
+import kappa
+import methods
+import overfitting
+from candidates import ABLATIONS, CANDIDATES, METHODS
+from regimes import REGIMES
+from runs import Job, read_all
+from search import table
+from tables import accuracies, markdown, spread
+
+BLOCK = re.compile(r"(<!-- (?!end)(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SEEDS = (0, 1, 2)
+FINAL_SEEDS = (1, 2, 3)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Rewrite the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, default=Path(__file__).parent / "RESULTS.md")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args(argv)
+    args.file.write_text(filled(args.file.read_text(), args.results))
+
+
+def filled(text: str, results: Path) -> str:
+    """Return the text with its tables filled."""
+    makers = blocks()
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{makers[match[2]](results)}\n\n{match[3]}"
+
+    return BLOCK.sub(fill, text)
+
+
+def blocks() -> dict[str, Callable[[Path], str]]:
+    """Return what makes each table."""
+    made: dict[str, Callable[[Path], str]] = {"hours": hours, "capacity": read_capacity, "kappa": read_kappa}
+    made |= {"overfitting": read_overfitting, "methods": read_methods}
+    for regime in REGIMES:
+        made[f"search-{regime}"] = partial(table, regime=regime)
+        made[f"curves-{regime}"] = partial(curves, regime=regime)
+        made[f"test-{regime}"] = partial(finalists, regime=regime)
+    for setting in ABLATIONS:
+        made[f"ablation-{setting.replace(' ', '-')}"] = partial(read_ablation, setting=setting)
+    return made
+
+
+def curves(results: Path, regime: str) -> str:
+    """Return AT's robust accuracy in training and in validation over the epochs."""
+    found = read_all([Job(regime, "at")], results)
+    lines = [["epoch", "robust in training, PGD-10, %", "robust in validation, PGD-10 and margin, %"]]
+    for one in found.values():
+        for record in one["history"]:
+            if record["robust_accuracy"] is not None:
+                shares = (record[key] for key in ("train_robust_accuracy", "robust_accuracy"))
+                lines.append([str(record["epoch"]), *(f"{100 * share:.1f}" for share in shares)])
+    return markdown(lines)
+
+
+def finalists(results: Path, regime: str) -> str:
+    """Return the finalists on the test images, mean and deviation over the seeds."""
+    jobs = [Job(regime, name, seed, test=True) for name in CANDIDATES for seed in FINAL_SEEDS]
+    found = read_all(jobs, results)
+    lines = [["candidate", "seeds", "clean", "PGD-20", "AutoAttack", "worst case", "seed by seed", "flags"]]
+    for name in dict.fromkeys(job.candidate for job in found):
+        alike = [one["test"] for job, one in found.items() if job.candidate == name]
+        values = {m: [one["accuracy"][m] for one in alike] for m in ("clean", "pgd_20", "autoattack", "worst")}
+        flags = sorted({flag for one in alike for flag in one["flags"]})
+        seeds = ", ".join(f"{value:.1f}" for value in values["worst"])
+        lines.append([name, str(len(alike)), *map(spread, values.values()), seeds, ", ".join(flags) or "none"])
+    return markdown(lines)
+
+
+def read_capacity(results: Path) -> str:
+    """Return the table of experiment 1."""
+    files = [capacity.file_of("cpu", *cell, results) for cell in capacity.FORMS["cpu"].cells()]
+    return capacity.table({file: json.loads(file.read_text()) for file in files if file.exists()})
+
+
+def read_kappa(results: Path) -> str:
+    """Return the table of experiment 2."""
+    file = results / "kappa" / "cpu.json"
+    return kappa.table(json.loads(file.read_text())) if file.exists() else "not measured yet"
+
+
+def read_overfitting(results: Path) -> str:
+    """Return the table of experiment 3."""
+    regime = overfitting.REGIMES["cpu"]
+    jobs = [Job(regime, method, seed, last=True) for seed in SEEDS for method in overfitting.METHODS]
+    return overfitting.table(read_all(jobs, results))
+
+
+def read_methods(results: Path) -> str:
+    """Return the table of experiment 4."""
+    jobs = [Job(methods.REGIMES["cpu"], method, seed) for seed in SEEDS for method in METHODS]
+    return accuracies(read_all(jobs, results))
+
+
+def read_ablation(results: Path, setting: str) -> str:
+    """Return a table of experiment 5."""
+    return accuracies(read_all([Job(ablations.REGIMES["cpu"], name) for name in ABLATIONS[setting]], results))
+
+
+def hours(results: Path) -> str:
+    """Return how long the results took, by kind and machine."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for line in (results / "times.tsv").read_text().splitlines():
+        file, seconds, machine = line.split("\t")
+        kind = "/".join(file.split("/")[:2])
+        sums.setdefault((kind, machine), []).append(float(seconds.removesuffix(" s")))
+    lines: list[list[Any]] = [["results", "number", "hours of one thread", "machine"]]
+    lines += [[k, str(len(s)), f"{sum(s) / 3600:.1f}", machine] for (k, machine), s in sorted(sums.items())]
+    return markdown(lines)
+
+
+if __name__ == "__main__":
+    main()
