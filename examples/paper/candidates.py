@@ -46,6 +46,7 @@ class Candidate:
     """A method.
 
     :param budget: of BoundaryPGD; "bounds" for its default bounds; None for GeometryAwarePGD.
+    :param first_steps: of BoundaryPGD.
     :param max_iter: steps of the attack; the step is such that they cross the ball as often as K steps of eps / 4.
     :param step: length of a step, as a multiple of that.
     :param radius: of the training's ball, as a multiple of the regime's eps, by which all are judged.
@@ -59,6 +60,7 @@ class Candidate:
     weighting: Weighting = field(default_factory=UniformWeighting)
     burn_in: float = 0
     budget: float | str | None = None
+    first_steps: int = 2
     max_iter: int = K
     step: float = 1.0
     radius: float = 1.0
@@ -97,7 +99,8 @@ class Candidate:
         elif self.budget == "bounds":
             attack = BoundaryPGD(classifier, **settings)
         else:
-            attack = BoundaryPGD(classifier, budget=float(self.budget), **settings)
+            settings |= {"budget": float(self.budget), "first_steps": self.first_steps}
+            attack = BoundaryPGD(classifier, **settings)
         epochs = self.epochs(regime.passes)
         plugins: list[Plugin] = [AWP(0.005, start_epoch=epochs // 20)] if self.awp else []
         plugins += [EMA(0.995, validate="both")] if self.ema else []
@@ -155,6 +158,14 @@ SEARCH: dict[str, Candidate] = {
     "steps_3+ema": Candidate(max_iter=3, ema=True),
     "steps_2+ema": Candidate(max_iter=2, ema=True),
     "steps_3_margin+ema": Candidate(max_iter=3, loss="margin", ema=True),
+    "steps_3_1.1+ema": Candidate(max_iter=3, radius=1.1, ema=True),
+    "steps_3_1.2+ema": Candidate(max_iter=3, radius=1.2, ema=True),
+    "steps_2_1.2+ema": Candidate(max_iter=2, radius=1.2, ema=True),
+    "steps_4+budget+ema": Candidate(max_iter=4, first_steps=1, budget=0.625, ema=True),
+    "steps_3_arow+ema": Candidate(ARoW(), max_iter=3, ema=True),
+    "steps_3+weights+ema": Candidate(max_iter=3, ema=True, **BOUNDARY),
+    "steps_3+ema+smoothing": Candidate(max_iter=3, ema=True, smoothing=0.1),
+    "steps_3+ema+awp": Candidate(max_iter=3, ema=True, awp=True),
     "at_margin": Candidate(loss="margin"),
     "at_margin+ema": Candidate(loss="margin", ema=True),
     "bounds_trades+ema": Candidate(TRADES(6.0), budget="bounds", ema=True),
