@@ -23,6 +23,7 @@ import overfitting
 import regimes
 import runs
 import search
+import write_results
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +110,10 @@ def test_every_experiment_prints_a_table_and_draws_a_figure(
     script.main(["--form", "digits", *arguments, *folders(tmp_path)])
     assert printed in capsys.readouterr().out
     assert (tmp_path / "results" / figure).stat().st_size > 10_000
+
+
+def test_the_tables_of_the_results_come_out_of_the_files() -> None:
+    folder = Path(__file__).parents[1] / "examples" / "paper"
+    text = (folder / "RESULTS.md").read_text()
+    assert write_results.filled(text, folder / "results") == text
+    assert len(write_results.BLOCK.findall(text)) == text.count("<!-- end -->") > 10

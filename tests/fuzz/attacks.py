@@ -38,12 +38,10 @@ ATTACK: dict[str, Kind] = {
     "verbose": FLAG,
 }
 FRIENDLY = {**ATTACK, "tau": schedule(number(at_least=0.0))}
+MARGIN = schedule(number(at_least=-1.0, at_most=1.0))
 BOUNDARY = {
-    **ATTACK,
-    **{"first_steps": whole(at_least=1, below=3), "max_iter": whole(at_least=2)},
-    "safe": schedule(number(above=-0.5, at_most=1.0)),
-    "lost": schedule(number(at_least=-1.0, below=0.5)),
-    "budget": either(NONE, schedule(number(at_least=1 / 3, at_most=1.0))),
+    **{**ATTACK, "first_steps": whole(at_least=1), "safe": MARGIN, "lost": MARGIN},
+    "budget": either(NONE, schedule(number(at_least=0.0, at_most=1.0))),
 }
 
 
@@ -80,7 +78,7 @@ ATTACKS = [
             **{**attack_settings(w), "max_iter": 3, "first_steps": 1},
             **{"safe": 0.5, "lost": -0.5, "budget": None},
         },
-        {**BOUNDARY, **AFFORDABLE, "max_iter": replace(BOUNDARY["max_iter"], affordable=is_small)},
+        {**BOUNDARY, **AFFORDABLE},
         1.0,
         (NotImplementedError,),
         related={"max_iter": ("first_steps",)},

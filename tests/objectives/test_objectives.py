@@ -113,8 +113,9 @@ def test_gradients_are_those_of_the_formula(objective: Objective) -> None:
         (TRADES(0.0), lambda c, a, y: literal.cross_entropy(c, y)),
         (MART(0.0), lambda c, a, y: literal.mart(c, a, y, 0.0, 1.0)),
         (CompositeKL(0.0), lambda c, a, y: literal.cross_entropy(c, y)),
+        (ARoW(0.0, 0.0), lambda c, a, y: literal.cross_entropy(c, y)),
     ],
-    ids=repr,
+    ids=["TRADES", "MART", "CompositeKL", "ARoW"],
 )
 def test_beta_of_zero_leaves_the_first_term(objective: Objective, expected: Callable[..., float]) -> None:
     classifier, loss, batch = batch_of()

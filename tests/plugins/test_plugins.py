@@ -63,7 +63,7 @@ def test_every_plugin_of_the_package_is_tested() -> None:
 @pytest.mark.parametrize(
     "plugin",
     [Plugin(), AWP(gamma=0.0), AWP(gamma=0.01, start_epoch=2), EMA(0.0), EMA(0.9, final="raw"), ClipGradients(1e9)],
-    ids=repr,
+    ids=lambda plugin: type(plugin).__name__ if type(plugin) is Plugin else repr(plugin),
 )
 def test_a_plugin_that_does_nothing_changes_nothing(plugin: Plugin) -> None:
     assert_same_model(fitted(plugin, validation_data=digits(20)), fitted())
