@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import torch
+from art.estimators.classification import PyTorchClassifier
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.checks import require_int
@@ -23,11 +24,25 @@ MOST_HELD_OUT = 1_000
 class SelectingTrainer(AdversarialTrainerGAIRAT):
     """AdversarialTrainerGAIRAT whose `fit` ends with the model that withstands most on held-out data.
 
-    It is a trainer with other defaults: `keep_best` is True, `validation_attack` is the training attack with all its
-    steps, once on the cross entropy and once on the margin, of which a sample must withstand both, and validation comes
-    about ten times. Without `validation_data` a tenth of the training data, at most 1,000 samples, is held out, drawn
-    at random, but the same in each call.
+    It is a trainer with other defaults: `keep_best` is True, `validation_attack` is `judge`, once on the cross entropy
+    and once on the margin, of which a sample must withstand both, and validation comes about ten times. Without
+    `validation_data` a tenth of the training data, at most 1,000 samples, is held out, drawn at random, but the same in
+    each call.
+
+    :param judge: the attack that models are held against; None: the training attack, with all its steps for each
+        sample. It must be of one strength in all epochs.
+    :param parts: the other arguments, as for `AdversarialTrainerGAIRAT`.
+    :raises TypeError: if judge, or the training attack in its place, is no GeometryAwarePGD.
     """
+
+    def __init__(
+        self, classifier: PyTorchClassifier, *parts: Any, judge: GeometryAwarePGD | None = None, **named_parts: Any
+    ) -> None:
+        super().__init__(classifier, *parts, **named_parts)
+        judge = self.attack if judge is None else judge
+        if not isinstance(judge, GeometryAwarePGD):
+            raise TypeError(f"judge is {judge!r}; expected a GeometryAwarePGD.")
+        self.judge = judge.with_all_steps()
 
     def fit(
         self,
@@ -70,9 +85,8 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
 
     def _defaults(self, nb_epochs: Any) -> dict[str, Any]:
         """Return how a training is validated, if nothing else is asked for."""
-        attack: GeometryAwarePGD = self.attack.with_all_steps().with_loss("ce")
         epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        judges = [attack, attack.with_loss("margin")]
+        judges = [self.judge.with_loss("ce"), self.judge.with_loss("margin")]
         return {"validation_attack": judges, "keep_best": True, "validate_every": max(1, epochs // VALIDATIONS)}
 
     def _hold_out(self, x: Any, y: Any) -> tuple[Any, Any, tuple[Any, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from art_gair import AWP, FriendlyPGD, recipes
+from art_gair import AWP, EMA, FriendlyPGD, recipes
 from tests.models import digits, digits_classifier
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -22,6 +22,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "gair_mart": {"objective": "MART(beta=5.0)", "weighting": "TanhWeighting(lam=-1.0)", "loss": "ce"},
     "mail_at": {"objective": "AT()", "weighting": "MarginWeighting(slope=10.0, bias=0.5)", "burn_in": 0.75},
     "mail_trades": {"objective": "TRADES(beta=5.0, weigh='kl')", "weighting": "MarginWeighting(slope=2.0, bias=0.0)"},
+    "robust": {"objective": "AT()", "weighting": "UniformWeighting()", "loss": "ce", "burn_in": 0},
     "gair_rst": {"objective": "CompositeKL(beta=6.0)", "weighting": "TanhWeighting(lam=-1.0)", "burn_in": 0.5},
 }
 
@@ -43,8 +44,8 @@ def test_settings_are_the_papers(method: str, capsys: pytest.CaptureFixture[str]
     assert repr(trainer.weighting) == expected["weighting"]
     assert trainer.attack.loss == expected.get("loss", trainer.attack.loss)
     assert trainer.burn_in == expected.get("burn_in", trainer.burn_in)
-    assert (trainer.attack.max_iter, trainer.attack.norm) == (10, np.inf)
-    assert radii(trainer) == pytest.approx([8 / 255, 2 / 255])
+    assert (trainer.attack.max_iter, trainer.attack.norm) == (3 if method == "robust" else 10, np.inf)
+    assert radii(trainer) == pytest.approx([9.6 / 255, 8 / 255] if method == "robust" else [8 / 255, 2 / 255])
     assert isinstance(trainer.attack, FriendlyPGD) == ("fat" in method)
     printed = capsys.readouterr().out
     assert "settings for cifar10" in printed
@@ -70,8 +71,9 @@ def test_mnist_has_its_own_radius_and_beta() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_attacks_settings_are_the_users(method: str) -> None:
     trainer = getattr(recipes, method)(digits_classifier(), eps=0.2, eps_step=0.03, max_iter=7, plugins=[AWP()])
-    assert (*radii(trainer), trainer.attack.max_iter) == (0.2, 0.03, 7)
-    assert isinstance(trainer.plugins[0], AWP)
+    eps = 0.24 if method == "robust" else 0.2
+    assert (*radii(trainer), trainer.attack.max_iter) == pytest.approx((eps, 0.03, 7))
+    assert isinstance(trainer.plugins[-1], AWP)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,32 @@ def test_with_radii_of_its_own_a_recipe_needs_no_clip_values() -> None:
     trainer = recipes.gairat(digits_classifier(clip_values=None), eps=np.full((1, 8, 8), 0.2))
     trainer.fit(*digits(8), nb_epochs=1)
     np.testing.assert_allclose(trainer.attack.eps_step, np.full((1, 8, 8), 0.05))
+
+
+def test_robust_trains_with_few_steps_in_a_larger_ball_and_is_judged_by_all_of_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer = recipes.robust(digits_classifier(), eps=0.2)
+    assert (*radii(trainer), trainer.attack.max_iter) == pytest.approx((0.24, 0.2, 3))
+    assert (trainer.judge.eps, trainer.judge.eps_step, trainer.judge.max_iter) == pytest.approx((0.2, 0.05, 10))
+    assert repr(trainer.plugins) == "[EMA(decay=0.995, warmup=True, validate='both', final='ema')]"
+    assert "robust, settings for cifar10" in capsys.readouterr().out
+    trainer.fit(*digits(60), batch_size=20, nb_epochs=3)
+    assert [record["attack_passes"] for record in trainer.history] == [3.0, 3.0, 3.0]
+    assert trainer.best_epoch is not None
+
+
+def test_robust_takes_an_average_of_the_users_and_radii_of_any_form() -> None:
+    trainer = recipes.robust(digits_classifier(), plugins=[AWP(), EMA(0.9)], eps=np.full((1, 8, 8), 0.2), max_iter=5)
+    assert repr(trainer.plugins[1]) == repr(EMA(0.9))
+    assert len(trainer.plugins) == 2
+    np.testing.assert_allclose(trainer.attack.eps, np.full((1, 8, 8), 0.24))
+    np.testing.assert_allclose(trainer.attack.eps_step, np.full((1, 8, 8), 0.12))
+    trainer.fit(*digits(20), nb_epochs=1)
+    with pytest.raises(ValueError, match="eps is a schedule; expected the radius to be withstood"):
+        recipes.robust(digits_classifier(), eps=lambda epoch: 0.1, eps_step=0.1)
+    with pytest.raises(TypeError, match="plugins"):
+        recipes.robust(digits_classifier(), plugins=3)  # type: ignore[arg-type]
 
 
 def test_tau_rises_as_in_each_of_the_two_papers() -> None:

@@ -286,7 +286,7 @@ RECIPES = [
         (NotImplementedError,),
         related={"classifier": ("loss", "optimizer")},
     )
-    for name in (*NAMES, "gair_rst")
+    for name in (*NAMES, "gair_rst", "robust")
 ]
 
 
