@@ -1,8 +1,9 @@
-"""The examples' augmentations, by Kornia: what they do, and that a training with them can be repeated and resumed."""
+"""Augmentations by Kornia: what they do, and that a training with them can be repeated and resumed."""
 
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD
-from art_gair.augmentations import crop, crop_and_flip
+from art_gair.augmentations import CropShift, color_or_shape, crop, crop_and_flip, idbh_weak
 from tests.models import assert_same_state, digits, digits_classifier, state_of
 
 MAKERS = [crop, crop_and_flip]
@@ -92,3 +93,127 @@ def test_a_training_is_repeated_and_resumed_bit_for_bit(arrays: bool, tmp_path: 
     assert_same_state(resumed.classifier.model, state(whole))
     for before, after in zip(whole.history, resumed.history, strict=True):
         assert {**before, "seconds": 0} == {**after, "seconds": 0}
+
+
+def shifted_crops(x: Tensor, most: int) -> set[tuple[float, ...]]:
+    """Return all that CropShift may make of an image (c, h, w): literal loops over cuts and places."""
+    _, height, width = x.shape
+    found = set()
+    for lost in range(most + 1):
+        for lost_columns in range(lost + 1):
+            h, w = height - lost + lost_columns, width - lost_columns
+            for top in range(height - h + 1):
+                for left in range(width - w + 1):
+                    for put_top in range(height - h + 1):
+                        for put_left in range(width - w + 1):
+                            canvas = torch.zeros_like(x)
+                            piece = x[:, top : top + h, left : left + w]
+                            canvas[:, put_top : put_top + h, put_left : put_left + w] = piece
+                            found.add(tuple(canvas.flatten().tolist()))
+    return found
+
+
+def test_crop_shift_makes_each_of_its_images_and_no_other() -> None:
+    x = torch.arange(1, 2 * 4 * 3 + 1).float().reshape(1, 2, 4, 3).expand(6_000, -1, -1, -1)
+    assert {tuple(a.flatten().tolist()) for a in CropShift(2)(x)} == shifted_crops(x[0], 2)
+
+
+def test_crop_shift_loses_each_number_of_rows_and_columns_as_often() -> None:
+    x = torch.ones(20_000, 1, 8, 8)
+    lost = (x - CropShift(3)(x)).sum(dim=(1, 2, 3))
+    by_rows_and_columns = {0: 1 / 4}
+    for total in (1, 2, 3):
+        for columns in range(total + 1):
+            area = 64 - (8 - total + columns) * (8 - columns)
+            by_rows_and_columns[area] = by_rows_and_columns.get(area, 0) + 1 / 4 / (total + 1)
+    for area, share in by_rows_and_columns.items():
+        assert (lost == area).float().mean().item() == pytest.approx(share, abs=0.015)
+
+
+@pytest.mark.parametrize("shape", [(64, 3, 32, 32), (64, 1, 28, 28), (1, 3, 8, 12), (64, 2, 9, 9)], ids=str)
+@pytest.mark.parametrize("flip", [True, False])
+def test_idbh_keeps_shape_range_and_generators(shape: Any, flip: bool) -> None:
+    x, used = torch.rand(shape), idbh_weak(flip=flip)
+    before = x.clone()
+    numpy_state, python_state = np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
+    used(x)
+    torch.manual_seed(7)
+    again = used(x)
+    torch.manual_seed(7)
+    assert torch.equal(again, idbh_weak(flip=flip)(x))
+    assert torch.equal(x, before)
+    assert (again.shape, again.dtype) == (x.shape, x.dtype)
+    assert 0 <= again.min() <= again.max() <= 1
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == (numpy_state, python_state)  # type: ignore[index]
+
+
+def test_idbh_moves_each_image_by_itself() -> None:
+    x = torch.rand(1, 3, 32, 32).expand(200, -1, -1, -1)
+    augmented = idbh_weak()(x)
+    assert len({tuple(a.flatten().tolist()) for a in augmented}) > 190
+    black = (augmented == 0).all(dim=1).float().mean(dim=(1, 2))
+    assert 0.05 < black.mean() < 0.4  # CropShift, a shear or rotation, and a rectangle erased from half of them
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_each_operation_keeps_shape_and_range(number: int) -> None:
+    x = torch.rand(40, 3, 16, 16)
+    changed = color_or_shape()[number](x)
+    assert changed.shape == x.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    moved = (changed - x).abs().flatten(1).amax(dim=1) > 0
+    assert moved.float().mean() > 0.5  # a rotation by a few degrees moves no pixel by half its width
+
+
+def test_colour_operations_equal_their_formulas() -> None:
+    """The draw of the strength is repeated; grey is ITU-R 601, the contrast is that to the mean grey."""
+    x = torch.rand(30, 3, 6, 6)
+    grey = (0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2])[:, None]
+    mean = grey.mean(dim=(1, 2, 3), keepdim=True)
+    formulas: list[tuple[float, Callable[[Tensor], Tensor]]] = [
+        (0.1, lambda f: f * x + (1 - f) * grey),
+        (0.5, lambda f: f * x),
+        (0.5, lambda f: f * x + (1 - f) * mean),
+    ]
+    for operation, (least, formula) in zip(color_or_shape(), formulas, strict=False):
+        torch.manual_seed(3)
+        factor = torch.empty(30).uniform_(least, 1.9).view(-1, 1, 1, 1)
+        torch.manual_seed(3)
+        torch.testing.assert_close(operation(x), formula(factor).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+def test_a_training_with_idbh_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    def trained(epochs: int, *, resume: bool, folder: Path) -> AdversarialTrainerGAIRAT:
+        classifier = digits_classifier()
+        attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2)
+        trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=0, plugins=[Checkpoint(folder)])
+        options: dict[str, Any] = {"augment": idbh_weak(flip=False), "seed": 5, "resume": resume, "verbose": False}
+        trainer.fit(*digits(60), batch_size=16, nb_epochs=epochs, **options)
+        return trainer
+
+    whole = trained(2, resume=False, folder=tmp_path / "whole")
+    trained(1, resume=False, folder=tmp_path / "parts")
+    resumed = trained(2, resume=True, folder=tmp_path / "parts")
+    assert_same_state(resumed.classifier.model, state(whole))
+
+
+def test_without_kornia_an_augmentation_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    for make in (crop, crop_and_flip, idbh_weak):
+        with pytest.raises(ImportError, match=r"augmentations need Kornia: pip install art-gair\[augment\]"):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: idbh_weak(flip=1), TypeError, "flip is 1; expected True or False"),  # type: ignore[arg-type]
+        (lambda: CropShift(-1), ValueError, "most is -1"),
+        (lambda: CropShift(1.5), TypeError, r"most is 1\.5"),  # type: ignore[arg-type]
+        (lambda: CropShift(8)(torch.rand(2, 1, 8, 9)), ValueError, "most is 8 on images of 8 x 9; expected less"),
+    ],
+)
+def test_bad_arguments_are_named(make: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
