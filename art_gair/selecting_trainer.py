@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
 from art.estimators.classification import PyTorchClassifier
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
-from art_gair.checks import require_int
+from art_gair.plugins import EMA
 from art_gair.trainer import AdversarialTrainerGAIRAT
 
 logger = logging.getLogger(__name__)
 
-VALIDATIONS = 10
-"""About so many times a training is validated, if nothing else is asked for."""
+VALIDATION_SHARE = 0.5
+"""Passes of validation for each pass of training, at most, if nothing else is asked for."""
 
 MOST_HELD_OUT = 1_000
 """Samples that are held out at most."""
@@ -25,9 +26,9 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
     """AdversarialTrainerGAIRAT whose `fit` ends with the model that withstands most on held-out data.
 
     It is a trainer with other defaults: `keep_best` is True, `validation_attack` is `judge`, once on the cross entropy
-    and once on the margin, of which a sample must withstand both, and validation comes about ten times. Without
-    `validation_data` a tenth of the training data, at most 1,000 samples, is held out, drawn at random, but the same in
-    each call.
+    and once on the margin, of which a sample must withstand both, and validation comes every so many epochs that it
+    takes at most half of the training's passes. Without `validation_data` a tenth of the training data, at most 1,000
+    samples, is held out, drawn at random, but the same in each call.
 
     :param judge: the attack that models are held against; None: the training attack, with all its steps for each
         sample. It must be of one strength in all epochs.
@@ -61,9 +62,9 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
         """
         if validation_data is None:
             x, y, validation_data = self._hold_out(x, y)
-        super().fit(
-            *(x, y, validation_data, batch_size, nb_epochs, scheduler), **{**self._defaults(nb_epochs), **settings}
-        )
+        every = self._every(x, validation_data)
+        settings = {**self._defaults(), "validate_every": every, **settings}
+        super().fit(x, y, validation_data, batch_size, nb_epochs, scheduler, **settings)
 
     def fit_generator(
         self,
@@ -79,15 +80,19 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
         """
         if validation_data is None:
             raise ValueError("validation_data is None; expected (x, y): a generator's batches cannot be held out.")
-        super().fit_generator(
-            *(generator, nb_epochs, validation_data, scheduler), **{**self._defaults(nb_epochs), **settings}
-        )
+        super().fit_generator(generator, nb_epochs, validation_data, scheduler, **{**self._defaults(), **settings})
 
-    def _defaults(self, nb_epochs: Any) -> dict[str, Any]:
+    def _defaults(self) -> dict[str, Any]:
         """Return how a training is validated, if nothing else is asked for."""
-        epochs = require_int(nb_epochs, "nb_epochs", at_least=1)
-        judges = [self.judge.with_loss("ce"), self.judge.with_loss("margin")]
-        return {"validation_attack": judges, "keep_best": True, "validate_every": max(1, epochs // VALIDATIONS)}
+        return {"validation_attack": [self.judge.with_loss("ce"), self.judge.with_loss("margin")], "keep_best": True}
+
+    def _every(self, x: Any, validation_data: Any) -> int:
+        """Return after how many epochs to validate; nb_epochs has no say, since it may change at a resume."""
+        models = 2 if any(isinstance(plugin, EMA) and plugin.validate == "both" for plugin in self.plugins) else 1
+        held = validation_data[0] if isinstance(validation_data, (tuple, list)) and validation_data else ()
+        validation: float = _length(held) * models * 2 * self.judge.max_iter
+        training: float = max(1, _length(x)) * (self.attack.max_iter + 1)
+        return max(1, math.ceil(validation / training / VALIDATION_SHARE))
 
     def _hold_out(self, x: Any, y: Any) -> tuple[Any, Any, tuple[Any, Any]]:
         """Split the data in training and validation data."""
@@ -102,3 +107,8 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
         kept = torch.ones(len(inputs), dtype=torch.bool).index_fill(0, held, False)
         logger.info("%s of %s samples are held out for validation.", len(held), len(inputs))
         return inputs[kept], labels[kept], (inputs[held], labels[held])
+
+
+def _length(data: Any) -> int:
+    """Return the number of samples; what has none `fit` refuses."""
+    return len(data) if hasattr(data, "__len__") else 0

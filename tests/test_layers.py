@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {*PARTS, "engine", *SHARED},
     "trainer": {"training", *PARTS, "engine", *SHARED},
     "augmentations": SHARED,
-    "selecting_trainer": {"trainer", "attacks", *SHARED},
+    "selecting_trainer": {"trainer", "attacks", "plugins", *SHARED},
     "recipes": {"selecting_trainer", "trainer", *PARTS, "engine", *SHARED},
     "report": {"plots", *SHARED},
     "plots": {"report", "engine", *SHARED},

@@ -60,8 +60,24 @@ def test_what_the_user_says_counts() -> None:
     trainer.fit(x, y, (x, y), nb_epochs=4, keep_best=False, validate_every=1)
     assert trainer.best_epoch is None
     assert all(record["robust_accuracy"] is not None for record in trainer.history)
-    trainer.fit(x, y, nb_epochs=20)
-    assert sum(record["robust_accuracy"] is not None for record in trainer.history) == 10
+
+
+@pytest.mark.parametrize(("plugins", "every"), [([], 3), ([EMA(validate="both")], 5), ([EMA(validate="ema")], 3)])
+def test_validation_takes_at_most_half_of_the_passes(plugins: Any, every: int) -> None:
+    """20 held-out samples under two attacks of 4 steps, and 31 trained on with 4 steps and an update."""
+    trainer = trainer_of(plugins)
+    x, y = digits(51)
+    trainer.fit(x[20:], y[20:], (x[:20], y[:20]), nb_epochs=7)
+    validated = [record["epoch"] for record in trainer.history if record["robust_accuracy"] is not None]
+    assert validated == [*range(every - 1, 6, every), 6]
+
+
+def test_a_training_may_go_on_for_more_epochs_than_it_began_with(tmp_path: Path) -> None:
+    x, y = digits(60)
+    for epochs, resume in ((2, False), (40, True)):
+        trainer = trainer_of([Checkpoint(tmp_path)])
+        trainer.fit(x, y, batch_size=30, nb_epochs=epochs, seed=0, resume=resume)
+    assert len(trainer.history) == 40
 
 
 def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
@@ -90,6 +106,7 @@ def test_a_generator_needs_validation_data() -> None:
         ({"x": digits(1)[0], "y": digits(1)[1]}, "x has 1 sample"),
         ({"y": digits(40)[1][:10]}, "y has"),
         ({"nb_epochs": 0}, "nb_epochs is 0"),
+        ({"validation_data": 3}, "validation_data is a int"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
