@@ -1,13 +1,15 @@
 """Augmentations by Kornia for `fit(augment=...)` and `fit_generator(augment=...)`: x -> x, batches on any device.
 
-They need the extra `augment`: pip install art-gair[augment]. Images are (n, c, h, w), values in [0, 1]. Each image is
-augmented by itself. All draws come from torch's global generator on the CPU: so `fit(seed=...)` repeats them, on a GPU
-too, and a training that is resumed goes on with the same ones.
+They need the extra `augment`: pip install art-gair[augment]. Images are (n, c, h, w), for `idbh_weak` with values in
+[0, 1]. Each image is augmented by itself. All draws come from torch's global generator on the CPU: so `fit(seed=...)`
+repeats them, on a GPU too, and a training that is resumed goes on with the same ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,14 +22,17 @@ Operation = Callable[[Tensor], Tensor]
 
 
 def crop(size: int = 8, padding: int = 1) -> nn.Module:
-    """Shift each image by up to `padding` pixels, black beyond the edge. Digits are not mirrored, so this is for them.
+    """Shift each image by up to `padding` pixels, 0 beyond the edge. Digits are not mirrored, so this is for them.
 
     :param size: height and width of the images.
+    :param padding: at least 0.
+    :raises TypeError, ValueError: if an argument is no whole number, or too small.
+    :raises ImportError: if Kornia is not installed.
     """
-    kornia = _kornia()
+    size, padding = require_int(size, "size", at_least=1), require_int(padding, "padding", at_least=0)
     # Kornia's default mode, "slice", loops over the images and reads four numbers of each from the device. This is one
     # operation for the batch; taking the nearest pixel, it gives the same images.
-    transform: nn.Module = kornia.augmentation.RandomCrop(
+    transform: nn.Module = _kornia().augmentation.RandomCrop(
         (size, size), padding, cropping_mode="resample", resample="nearest"
     )
     return transform
@@ -42,7 +47,7 @@ def idbh_weak(*, flip: bool = True) -> IDBH:
     """IDBH-weak, made for adversarial training that overfits (Li & Spratling, ICLR 2023, arXiv 2301.09879).
 
     Mirror half of the images; CropShift of up to 10 of 32 pixels; one of eight operations on colour or shape; erase a
-    random rectangle of half of the images. On images of one channel a change of saturation does nothing.
+    random rectangle of half of the images. Where there are not three channels a change of saturation does nothing.
 
     :param flip: whether a mirrored image is one of the same class: not so for digits.
     :raises TypeError: if flip is no bool.
@@ -62,9 +67,19 @@ class IDBH:
         self.shift = CropShift()
         self.operations = color_or_shape()
         self.erase = augmentation.RandomErasing(scale=(0.02, 0.33), ratio=(0.3, 3.3), p=0.5)
+        self.looked = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Augment images (n, c, h, w) in [0, 1]; returns the like."""
+        """Augment images (n, c, h, w) in [0, 1]; returns the like.
+
+        :raises ValueError: if they are no images of at least 3 x 3, or, which a GPU is asked for on the first batch
+            alone, lie outside [0, 1].
+        """
+        if x.ndim != 4 or min(x.shape[2:]) < 3:
+            raise ValueError(f"idbh_weak got {tuple(x.shape)}; expected images (n, c, h, w) of at least 3 x 3.")
+        if (x.is_cpu or not self.looked) and (x.min() < 0 or x.max() > 1):
+            raise ValueError(f"idbh_weak got images from {x.min():g} to {x.max():g}; expected values in [0, 1].")
+        self.looked = True
         if self.flip is not None:
             x = self.flip(x)
         x = one_of_each(self.operations, self.shift(x))
@@ -124,36 +139,54 @@ def _places(lost: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def color_or_shape() -> list[Operation]:
-    """Return the eight operations of IDBH-weak, each as likely: five on colour, sharpness, shear and rotation."""
-    enhance = _kornia().enhance
-    augmentation = _kornia().augmentation
-
-    def with_factor(operation: Any, least: float, most: float) -> Operation:
-        def change(x: Tensor) -> Tensor:
-            changed: Tensor = operation(x, torch.empty(len(x)).uniform_(least, most).to(x.device))
-            return changed.clamp(0.0, 1.0)
-
-        return change
-
-    def saturate(x: Tensor, factor: Tensor) -> Tensor:
-        return torch.lerp(_grey(x), x, factor.view(-1, 1, 1, 1)) if x.shape[1] == 3 else x
-
-    def brighten(x: Tensor, factor: Tensor) -> Tensor:
-        return x * factor.view(-1, 1, 1, 1)
-
-    def contrast(x: Tensor, factor: Tensor) -> Tensor:
-        return torch.lerp(_grey(x).mean(dim=(2, 3), keepdim=True), x, factor.view(-1, 1, 1, 1))
-
+    """Return the eight operations of IDBH-weak, each as likely: six on colour and sharpness, shear and rotation."""
+    kornia = _kornia()
+    augmentation, enhance = kornia.augmentation, kornia.enhance
+    shear = [float(torch.rad2deg(torch.tensor(radians))) for radians in (0.05, 0.15)]
+    to_either_side = [(shear[0], shear[1]), (-shear[1], -shear[0])]
+    shears = [(*side, 0.0, 0.0) for side in to_either_side] + [(0.0, 0.0, *side) for side in to_either_side]
+    turns = [(1.0, 10.0), (-10.0, -1.0)]
     return [
-        with_factor(saturate, 0.1, 1.9),
-        with_factor(brighten, 0.5, 1.9),
-        with_factor(contrast, 0.5, 1.9),
-        with_factor(enhance.sharpness, 0.1, 1.9),
-        lambda x: enhance.normalize_min_max(x, 0.0, 1.0),
-        lambda x: enhance.equalize(x),
-        _shear(augmentation),
-        augmentation.RandomRotation((-10.0, 10.0), resample="nearest", p=1.0),
+        WithFactor(_saturate, 0.1),
+        WithFactor(_brighten, 0.5),
+        WithFactor(_contrast, 0.5),
+        WithFactor(enhance.sharpness, 0.1),
+        _stretch,
+        enhance.equalize,
+        partial(one_of_each, [augmentation.RandomShear(s, resample="nearest", p=1.0) for s in shears]),
+        partial(one_of_each, [augmentation.RandomRotation(t, resample="nearest", p=1.0) for t in turns]),
     ]
+
+
+@dataclass(frozen=True)
+class WithFactor:
+    """An operation whose factor is drawn for each image, from `least` to 1.9."""
+
+    operation: Callable[[Tensor, Tensor], Tensor]
+    least: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Change images, and keep them in [0, 1]."""
+        factor = torch.empty(len(x)).uniform_(self.least, 1.9).to(x.device)
+        return self.operation(x, factor).clamp(0.0, 1.0)
+
+
+def _saturate(x: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(_grey(x), x, factor.view(-1, 1, 1, 1)) if x.shape[1] == 3 else x
+
+
+def _brighten(x: Tensor, factor: Tensor) -> Tensor:
+    return x * factor.view(-1, 1, 1, 1)
+
+
+def _contrast(x: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(_grey(x).mean(dim=(2, 3), keepdim=True), x, factor.view(-1, 1, 1, 1))
+
+
+def _stretch(x: Tensor) -> Tensor:
+    """Stretch each channel from 0 to 1; a constant one stays."""
+    low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
+    return torch.where(high > low, (x - low) / (high - low), x)
 
 
 def _grey(x: Tensor) -> Tensor:
@@ -161,15 +194,6 @@ def _grey(x: Tensor) -> Tensor:
     if x.shape[1] != 3:
         return x.mean(dim=1, keepdim=True)
     return (x * x.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-
-
-def _shear(augmentation: Any) -> Operation:
-    """Return a shear by 0.05 to 0.15 along one of the two axes, to either side."""
-    degrees = [float(torch.rad2deg(torch.tensor(radians))) for radians in (0.05, 0.15)]
-    axes = [(*degrees, 0.0, 0.0), (-degrees[1], -degrees[0], 0.0, 0.0)]
-    axes += [(0.0, 0.0, *degrees), (0.0, 0.0, -degrees[1], -degrees[0])]
-    shears = [augmentation.RandomShear(axis, resample="nearest", p=1.0) for axis in axes]
-    return lambda x: one_of_each(shears, x)
 
 
 def one_of_each(operations: list[Operation], x: Tensor) -> Tensor:

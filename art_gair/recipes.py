@@ -2,8 +2,9 @@
 
 `dataset` picks among settings where the papers differ between data sets; their radii are of the range of the
 classifier's clip_values. Every recipe takes `eps`, `eps_step` and `max_iter` in the place of the data set's, radii in
-units of x; without `eps_step` the steps together cross the ball as often as the data set's do. Model, optimizer,
-learning rate and number of epochs stay the user's; the papers' are in the docstrings:
+units of x. Without `eps_step` the step is the data set's share of eps; fewer steps than the data set's are longer, so
+that together they cross the ball as often. Model, optimizer, learning rate and number of epochs stay the user's; the
+papers' are in the docstrings:
 for "cifar10" SGD with momentum 0.9 and batch size 128, learning rate 0.1 divided by 10 at 30 and 60 of 100 epochs for a
 ResNet-18, crop + flip augmentation; for "svhn" learning rate 0.01 and no flips.
 
@@ -259,6 +260,8 @@ def _attack_settings(classifier: PyTorchClassifier, preset: Preset, given: _Atta
             f"{', '.join(sorted(unknown))} is no argument of a recipe; expected dataset, plugins, {expected}."
         )
     max_iter = require_int(given.get("max_iter", preset.max_iter), "max_iter", at_least=1)
+    if "eps" not in given and isinstance(classifier, PyTorchClassifier) and classifier.clip_values is None:
+        raise ValueError("classifier has no finite clip_values, from which a recipe takes its eps; expected eps=....")
     eps: Any = given["eps"] if "eps" in given else preset.eps * input_range(classifier)
     if "eps_step" in given:
         return {"eps": eps, "eps_step": given["eps_step"], "max_iter": max_iter}

@@ -33,17 +33,16 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
     :param judge: the attack that models are held against; None: the training attack, with all its steps for each
         sample. It must be of one strength in all epochs.
     :param parts: the other arguments, as for `AdversarialTrainerGAIRAT`.
-    :raises TypeError: if judge, or the training attack in its place, is no GeometryAwarePGD.
+    :raises TypeError, ValueError: if judge, or the training attack in its place, is no GeometryAwarePGD on the same
+        classifier, or has a schedule.
     """
 
     def __init__(
         self, classifier: PyTorchClassifier, *parts: Any, judge: GeometryAwarePGD | None = None, **named_parts: Any
     ) -> None:
         super().__init__(classifier, *parts, **named_parts)
-        judge = self.attack if judge is None else judge
-        if not isinstance(judge, GeometryAwarePGD):
-            raise TypeError(f"judge is {judge!r}; expected a GeometryAwarePGD.")
-        self.judge = judge.with_all_steps()
+        self.judge = judge
+        self._judges()
 
     def fit(
         self,
@@ -58,7 +57,7 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
         """Train on arrays; arguments as for `AdversarialTrainerGAIRAT.fit`.
 
         :param validation_data: None: held out of x and y, of which the rest is copied then.
-        :raises ValueError: if x has less than two samples to hold one out; and as there.
+        :raises ValueError: if y has less than two labelled samples, of which one is held out; and as there.
         """
         if validation_data is None:
             x, y, validation_data = self._hold_out(x, y)
@@ -84,13 +83,30 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
 
     def _defaults(self) -> dict[str, Any]:
         """Return how a training is validated, if nothing else is asked for."""
-        return {"validation_attack": [self.judge.with_loss("ce"), self.judge.with_loss("margin")], "keep_best": True}
+        return {"validation_attack": self._judges(), "keep_best": True}
+
+    def _judges(self) -> list[GeometryAwarePGD]:
+        """Return the attacks that validation uses; the training attack may have been set since."""
+        name = "judge" if self.judge is not None else "judge is None, and the training attack"
+        judge = self.attack if self.judge is None else self.judge
+        if not isinstance(judge, GeometryAwarePGD):
+            raise TypeError(f"{name} is {judge!r}; expected a GeometryAwarePGD as judge.")
+        judge = judge.with_all_steps()
+        if judge.estimator is not self.classifier:
+            raise ValueError(f"{name} is on another estimator; expected a judge on the classifier in training.")
+        for setting in judge.schedules:
+            if callable(getattr(judge, setting)):
+                raise ValueError(f"{name} has a schedule as its {setting}; expected a judge of one strength.")
+        return [judge.with_loss("ce"), judge.with_loss("margin")]
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, judge={self.judge!r})"
 
     def _every(self, x: Any, validation_data: Any) -> int:
         """Return after how many epochs to validate; nb_epochs has no say, since it may change at a resume."""
         models = 2 if any(isinstance(plugin, EMA) and plugin.validate == "both" for plugin in self.plugins) else 1
         held = validation_data[0] if isinstance(validation_data, (tuple, list)) and validation_data else ()
-        validation: float = _length(held) * models * 2 * self.judge.max_iter
+        validation: float = _length(held) * models * sum(judge.max_iter for judge in self._judges())
         training: float = max(1, _length(x)) * (self.attack.max_iter + 1)
         return max(1, math.ceil(validation / training / VALIDATION_SHARE))
 
@@ -99,13 +115,13 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
         tensor_classifier = self._tensor_classifier()
         inputs = tensor_classifier.inputs(x)
         labels = tensor_classifier.labels(y, len(inputs), unlabelled=self.objective.unlabelled)
-        if len(inputs) < 2:
-            raise ValueError(f"x has {len(inputs)} sample; expected two or more, of which one is held out.")
-        rows = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
-        rows = rows[labels[rows] >= 0]
-        held = rows[: min(MOST_HELD_OUT, max(1, len(inputs) // 10))].sort().values
+        labelled = (labels.cpu() >= 0).nonzero()[:, 0]
+        if len(labelled) < 2:
+            raise ValueError(f"y has {len(labelled)} labelled sample(s); expected two or more, one to be held out.")
+        order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(0))
+        held = labelled[order[: min(MOST_HELD_OUT, max(1, len(labelled) // 10))]].sort().values
         kept = torch.ones(len(inputs), dtype=torch.bool).index_fill(0, held, False)
-        logger.info("%s of %s samples are held out for validation.", len(held), len(inputs))
+        logger.info("%s of %s labelled samples are held out for validation.", len(held), len(labelled))
         return inputs[kept], labels[kept], (inputs[held], labels[held])
 
 

@@ -272,7 +272,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
 
     def _refuse(self, unknown: dict[str, Any], method: str) -> None:
         if unknown:
-            allowed = [name for name in inspect.signature(getattr(self, method)).parameters if name != "kwargs"]
+            signature = inspect.signature(getattr(AdversarialTrainerGAIRAT, method))  # a subclass may take **settings
+            allowed = [name for name in signature.parameters if name not in ("self", "kwargs")]
             raise TypeError(f"{method} got unknown arguments {sorted(unknown)}; it takes {', '.join(allowed)}.")
 
     def _tensor_classifier(self) -> FastClassifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from collections.abc import Callable
@@ -183,6 +184,32 @@ def test_colour_operations_equal_their_formulas() -> None:
         torch.testing.assert_close(operation(x), formula(factor).clamp(0, 1), rtol=0, atol=1e-5)
 
 
+def test_a_constant_channel_is_not_stretched() -> None:
+    x = torch.full((2, 3, 4, 4), 0.8)
+    x[0, 0, 0, 0] = 0.3
+    stretched = color_or_shape()[4](x)
+    assert torch.equal(stretched[1], x[1])
+    assert stretched[0, 0].unique().tolist() == [0.0, 1.0]
+
+
+def test_idbh_can_be_pickled() -> None:
+    x, again = torch.rand(8, 3, 8, 8), pickle.loads(pickle.dumps(idbh_weak()))
+    torch.manual_seed(1)
+    expected = idbh_weak()(x)
+    torch.manual_seed(1)
+    assert torch.equal(again(x), expected)
+
+
+@pytest.mark.parametrize("clip_values", [(0.0, 255.0), (-1.0, 1.0)], ids=str)
+def test_a_training_on_another_range_refuses_idbh_at_once(clip_values: Any) -> None:
+    classifier = digits_classifier(clip_values=clip_values)
+    x, y = digits(16)
+    x = x * (clip_values[1] - clip_values[0]) + clip_values[0]
+    attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2)
+    with pytest.raises(ValueError, match=r"idbh_weak got images from .* to .*; expected values in \[0, 1\]"):
+        AdversarialTrainerGAIRAT(classifier, attack).fit(x, y, nb_epochs=1, augment=idbh_weak())
+
+
 def test_a_training_with_idbh_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     def trained(epochs: int, *, resume: bool, folder: Path) -> AdversarialTrainerGAIRAT:
         classifier = digits_classifier()
@@ -209,6 +236,11 @@ def test_without_kornia_an_augmentation_says_what_it_needs(monkeypatch: pytest.M
     ("make", "error", "message"),
     [
         (lambda: idbh_weak(flip=1), TypeError, "flip is 1; expected True or False"),  # type: ignore[arg-type]
+        (lambda: crop(8, padding=-1), ValueError, "padding is -1"),
+        (lambda: crop("a"), TypeError, "size is 'a'"),  # type: ignore[arg-type]
+        (lambda: crop_and_flip(0), ValueError, "size is 0"),
+        (lambda: idbh_weak()(torch.rand(4, 5)), ValueError, r"idbh_weak got \(4, 5\); expected images"),
+        (lambda: idbh_weak()(torch.rand(4, 1, 2, 2)), ValueError, "of at least 3 x 3"),
         (lambda: CropShift(-1), ValueError, "most is -1"),
         (lambda: CropShift(1.5), TypeError, r"most is 1\.5"),  # type: ignore[arg-type]
         (lambda: CropShift(8)(torch.rand(2, 1, 8, 9)), ValueError, "most is 8 on images of 8 x 9; expected less"),

@@ -104,6 +104,7 @@ def test_robust_trains_with_few_steps_in_a_larger_ball_and_is_judged_by_all_of_t
 ) -> None:
     trainer = recipes.robust(digits_classifier(), eps=0.2)
     assert (*radii(trainer), trainer.attack.max_iter) == pytest.approx((0.24, 0.2, 3))
+    assert trainer.judge is not None
     assert (trainer.judge.eps, trainer.judge.eps_step, trainer.judge.max_iter) == pytest.approx((0.2, 0.05, 10))
     assert repr(trainer.plugins) == "[EMA(decay=0.995, warmup=True, validate='both', final='ema')]"
     assert "robust, settings for cifar10" in capsys.readouterr().out
@@ -142,6 +143,8 @@ def test_bad_arguments_are_named() -> None:
     ):
         with pytest.raises(error, match=message):
             recipes.at(digits_classifier(), **given)
+    with pytest.raises(ValueError, match=r"from which a recipe takes its eps; expected eps=\.\.\."):
+        recipes.robust(digits_classifier(clip_values=None))
     with pytest.raises(ValueError, match="dataset is 'imagenet'; expected one of 'cifar10', 'svhn', 'mnist'"):
         recipes.gairat(digits_classifier(), dataset="imagenet")
     with pytest.raises(ValueError, match="no finite clip_values"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_gair import EMA, AdversarialTrainerGAIRAT, BoundaryPGD, Checkpoint, GeometryAwarePGD, UniformWeighting
+from art_gair import EMA, TRADES, AdversarialTrainerGAIRAT, BoundaryPGD, Checkpoint, GeometryAwarePGD, UniformWeighting
 from art_gair.engine.inputs import as_tensor
 from art_gair.selecting_trainer import SelectingTrainer
 from tests.models import assert_same_state, digits, digits_classifier, state_of
@@ -100,10 +100,52 @@ def test_a_generator_needs_validation_data() -> None:
     assert trainer.best_epoch is not None
 
 
+def test_of_semi_supervised_data_a_tenth_of_the_labelled_samples_is_held_out() -> None:
+    x, y = digits(100)
+    y[30:] = -1
+    classifier = digits_classifier()
+    attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2, loss="kl", num_random_init=0)
+    trainer = SelectingTrainer(classifier, attack, UniformWeighting(), objective=TRADES(), burn_in=0)
+    kept_x, kept_y, (held_x, held_y) = trainer._hold_out(x, y)
+    assert (len(kept_x), len(held_x)) == (97, 3)
+    assert (held_y >= 0).all()
+    assert int((kept_y >= 0).sum()) == 27
+    trainer.fit(x, y, nb_epochs=1)
+    with pytest.raises(ValueError, match=r"y has 0 labelled sample\(s\)"):
+        trainer.fit(x, np.full(100, -1))
+
+
+def test_the_judge_follows_the_training_attack_unless_one_is_given() -> None:
+    trainer = trainer_of()
+    trainer.attack.set_params(eps=0.3)
+    assert [judge.eps for judge in trainer._judges()] == [0.3, 0.3]
+    judge = GeometryAwarePGD(trainer.classifier, eps=0.1)
+    given = SelectingTrainer(trainer.classifier, trainer.attack, UniformWeighting(), judge=judge)
+    given.attack.set_params(eps=0.4)
+    assert [judge.eps for judge in given._judges()] == [0.1, 0.1]
+    assert [judge.loss for judge in given._judges()] == ["ce", "margin"]
+    assert f"judge={judge!r})" in repr(given)
+
+
+def test_a_judge_that_cannot_judge_is_refused_by_name() -> None:
+    classifier = digits_classifier()
+    fixed, scheduled = GeometryAwarePGD(classifier), GeometryAwarePGD(classifier, eps=lambda epoch: 0.1)
+    for attack, judge, message in (
+        (fixed, GeometryAwarePGD(digits_classifier()), "judge is on another estimator"),
+        (fixed, scheduled, "judge has a schedule as its eps"),
+        (scheduled, None, "judge is None, and the training attack has a schedule as its eps"),
+        (fixed, 3, "judge is 3; expected a GeometryAwarePGD"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            SelectingTrainer(classifier, attack, judge=judge)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"nb_epoch'\]; it takes x, y, validation_data, .*keep_best"):
+        trainer_of().fit(*digits(20), nb_epoch=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"x": digits(1)[0], "y": digits(1)[1]}, "x has 1 sample"),
+        ({"x": digits(1)[0], "y": digits(1)[1]}, r"y has 1 labelled sample\(s\); expected two or more"),
         ({"y": digits(40)[1][:10]}, "y has"),
         ({"nb_epochs": 0}, "nb_epochs is 0"),
         ({"validation_data": 3}, "validation_data is a int"),

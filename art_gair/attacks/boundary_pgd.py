@@ -39,7 +39,8 @@ class BoundaryPGD(GeometryAwarePGD):
     :param safe: samples of a larger margin stop; -1..1, above `lost`.
     :param lost: samples of a smaller margin stop; -1..1.
     :param budget: None: the bounds decide. A number from first_steps / max_iter to 1: the share of all passes that a
-        batch takes, rounded to whole samples; those go on whose margins lie nearest to the middle of `lost` and `safe`.
+        batch takes, rounded to whole samples, so only roughly in batches of a few; those go on whose margins lie
+        nearest to the middle of `lost` and `safe`.
     :raises TypeError, ValueError: if a setting is no number, out of range or out of order, by its name; and as for
         `GeometryAwarePGD`. safe, lost and budget may be schedules, functions of the epoch, as eps.
     """
@@ -96,7 +97,7 @@ class BoundaryPGD(GeometryAwarePGD):
         if budget is None:
             return
         least = self.first_steps / self.max_iter
-        if require_number(budget, "budget", at_least=0.0, at_most=1.0) < least:
+        if require_number(budget, "budget", at_least=0.0, at_most=1.0) < least - 1e-6:  # 0.7 may be a float32
             raise ValueError(
                 f"budget is {budget!r}; expected at least first_steps / max_iter, {self.first_steps} / {self.max_iter}."
             )

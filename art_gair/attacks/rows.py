@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_gair.engine.classifier import Model
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -34,6 +36,15 @@ class Samples:
         if value is None or (value.ndim != self.x.ndim and value is not self.labels and value is not self.clean_logits):
             return value  # a scalar, or one value a feature
         return value[rows] if len(value) == len(self.x) else value
+
+
+def never_alone(model: Model) -> Model:
+    """Return the model, which sees a lone sample twice: some models squeeze a batch of one, and give no batch back."""
+
+    def run(x: Tensor) -> Tensor:
+        return model(x) if len(x) != 1 else model(x.expand(2, *x.shape[1:]))[:1]
+
+    return run
 
 
 class Finished:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from art_gair.attacks.pgd import PGD, select_samples
-from art_gair.attacks.rows import Samples
+from art_gair.attacks.rows import Samples, never_alone
 from art_gair.engine.classifier import Model
 from art_gair.logits import probability_margins
 
@@ -73,6 +73,7 @@ class SelectivePGD(PGD):
         if len(rows) == 0:
             return x_adv, kappa
         going, start = (samples.take(rows), x_adv[rows]) if self.compact else (samples, x_adv)
+        model = never_alone(model) if len(samples.labels) > 1 else model
         further, looks, _ = self._steps(model, going, start, self.max_iter - self.first_steps)
         if self.compact:
             return x_adv.index_copy(0, rows, further), kappa.index_add(0, rows, looks)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from art_gair.attacks.pgd import PGD, select_samples
-from art_gair.attacks.rows import Finished, Samples
+from art_gair.attacks.rows import Finished, Samples, never_alone
 from art_gair.engine.classifier import Model
 
 
@@ -45,6 +45,7 @@ class StoppingPGD(PGD):
 
     def _run(self, model: Model, samples: Samples) -> tuple[Tensor, Tensor]:
         """One start and at most K steps; between a look and its step the rule is asked."""
+        model = never_alone(model) if self.compact and len(samples.labels) > 1 else model
         x_adv = self._begin(samples)
         kappa = torch.zeros_like(samples.labels)
         finished = Finished(x_adv, kappa)

@@ -76,7 +76,7 @@ class TensorClassifier:
         ]
         """Names of the defences that `classifier.predict` applies to the model's output; `logits` applies none."""
         self.update_form = PLAIN
-        self._input_gradient: Tensor | None = None
+        self._input_gradients: list[Tensor] = []
         self.passes = 0
         """Samples that attacks have taken a gradient of so far, one for each time."""
         self._predict_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
@@ -102,15 +102,18 @@ class TensorClassifier:
     def note_gradient(self, gradient: Tensor) -> None:
         """Note the gradient by which an attack moves: the last one of a batch is looked at, if somebody asks for it.
 
-        One look is enough: where it is NaN the sample does not move, and it is NaN there again.
+        One look is enough: where it is NaN the sample does not move, and it is NaN there again. Where samples have left
+        the computation, the last gradient that had them is looked at as well.
         """
-        self._input_gradient = gradient
+        if self._input_gradients and len(self._input_gradients[-1]) == len(gradient):
+            self._input_gradients.pop()
+        self._input_gradients.append(gradient)
         self.passes += len(gradient)
 
     def take_gradient(self) -> list[Tensor]:
-        """Return the last gradient that was noted, and forget it; empty if there was none."""
-        taken, self._input_gradient = self._input_gradient, None
-        return [] if taken is None else [taken]
+        """Return the last gradients that were noted, and forget them; empty if there were none."""
+        taken, self._input_gradients = self._input_gradients, []
+        return taken
 
     def begin_epoch(self) -> None:
         """Begin an epoch of a training; nothing here depends on it."""

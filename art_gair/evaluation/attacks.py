@@ -12,6 +12,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from torch import Tensor
 
+from art_gair.attacks.boundary_pgd import BoundaryPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.attacks.norms import find_norm
 from art_gair.engine.model_state import gradients_kept
@@ -168,9 +169,12 @@ def _check_given(attack: Any, eps: float, norm: float | str) -> None:
     name = type(attack).__name__
     if attack.targeted:
         raise ValueError(f"attacks holds {name}, which is targeted; expected an untargeted attack.")
+    for setting in getattr(attack, "schedules", ("eps",)):
+        if callable(getattr(attack, setting, None)):
+            raise ValueError(f"attacks holds {name}, whose {setting} is a schedule; expected attack.at_epoch(epoch).")
+    if isinstance(attack, BoundaryPGD):
+        raise ValueError(f"attacks holds {name}, which spares samples; expected attack.with_all_steps().")
     radius = getattr(attack, "eps", None)
-    if callable(radius):
-        raise ValueError(f"attacks holds {name}, whose eps is a schedule; expected attack.at_epoch(epoch).")
     if radius is not None and np.max(radius) > eps * (1 + 1e-6):
         raise ValueError(f"attacks holds {name} of eps {np.max(radius):g}, beyond the report's {eps:g}.")
     order = getattr(attack, "norm", None)

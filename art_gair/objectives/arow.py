@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from art_gair.checks import require_number
@@ -40,9 +42,21 @@ class ARoW(Objective):
         """Two forwards, of x and then of x_adv; see `Objective`."""
         clean = classifier.training_logits(batch.x, batch.labels)
         logits = classifier.training_logits(batch.x_adv, batch.labels)
-        smoothed = (1.0 - self.smoothing) * loss(clean, batch.labels) + self.smoothing * uniform_cross_entropy(clean)
+        uniform = loss_scale(loss, clean, batch.labels) * uniform_cross_entropy(clean)
+        smoothed = (1.0 - self.smoothing) * loss(clean, batch.labels) + self.smoothing * uniform
         fragility = 1.0 - label_score(logits.softmax(dim=1), batch.labels)
         return Terms(logits, weighted=self.beta * fragility * kl_divergence(clean, logits), plain=smoothed)
+
+
+def loss_scale(loss: PerSampleLoss, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return what the classifier's loss multiplies a sample's cross entropy by, (n,).
+
+    It is 1, but with class weights or `reduction="sum"`; asked of the loss at equal probabilities, where the cross
+    entropy is log(nb_classes).
+    """
+    nb_classes = logits.shape[1]
+    with torch.no_grad():
+        return loss(torch.full_like(logits, -math.log(nb_classes)), labels) / math.log(nb_classes)
 
 
 def uniform_cross_entropy(logits: Tensor) -> Tensor:

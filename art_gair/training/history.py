@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
@@ -81,7 +82,8 @@ class EpochMeter:
         self.histogram: Tensor | None = None
         self.max_iter, self.device = max_iter, device
         self.lr = 0.0  # at the beginning of the epoch
-        self.skipped, self.passes = 0, 0
+        self.skipped = 0
+        self.passes: float = 0
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.edges = torch.tensor(WEIGHT_EDGES, device=device)
         self.weight_histogram = torch.zeros(len(WEIGHT_EDGES) + 1, dtype=torch.int64, device=device)
@@ -133,6 +135,7 @@ class EpochMeter:
         """Go on where `state` was taken."""
         for name, value in state.items():
             setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+        self.passes = state.get("passes", math.nan)  # not counted by earlier versions
         self.began = time.perf_counter() - state["seconds"]
 
     def record(self, epoch: int, burn_in: bool, lam: float | None, accuracies: Accuracies | None) -> EpochRecord:
@@ -147,7 +150,7 @@ class EpochMeter:
             clean_accuracy=None if accuracies is None else accuracies.clean,
             robust_accuracy=None if accuracies is None else accuracies.robust,
             kappa_histogram=[] if self.histogram is None else self.histogram.tolist(),
-            attack_passes=self.passes / self.samples if self.passes else None,
+            attack_passes=None if math.isnan(self.passes) or self.passes == 0 else self.passes / self.samples,
             effective_sample_size=effective / self.batches,
             weight_histogram=self.weight_histogram.tolist(),
             skipped_batches=self.skipped,

@@ -22,9 +22,10 @@ import methods
 import overfitting
 from candidates import ABLATIONS, CANDIDATES, METHODS
 from regimes import REGIMES
-from runs import Job, read_all
 from search import table
-from tables import accuracies, markdown, spread
+from tables import accuracies, bars, markdown, spread
+
+from runs import Job, Json, read_all
 
 BLOCK = re.compile(r"(<!-- (?!end)(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SEEDS = (0, 1, 2)
@@ -32,12 +33,16 @@ FINAL_SEEDS = (1, 2, 3)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Rewrite the file."""
+    """Rewrite the file, and draw the figure of the finalists."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path(__file__).parent / "RESULTS.md")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args(argv)
     args.file.write_text(filled(args.file.read_text(), args.results))
+    for regime in REGIMES:
+        found = read_finalists(args.results, regime)
+        if found:
+            bars(found, "test").savefig(args.results / f"finalists-{regime}.png", dpi=130)
 
 
 def filled(text: str, results: Path) -> str:
@@ -75,10 +80,14 @@ def curves(results: Path, regime: str) -> str:
     return markdown(lines)
 
 
+def read_finalists(results: Path, regime: str) -> dict[Job, Json]:
+    """Return what the finalists reached on the test images."""
+    return read_all([Job(regime, name, seed, test=True) for name in CANDIDATES for seed in FINAL_SEEDS], results)
+
+
 def finalists(results: Path, regime: str) -> str:
     """Return the finalists on the test images, mean and deviation over the seeds."""
-    jobs = [Job(regime, name, seed, test=True) for name in CANDIDATES for seed in FINAL_SEEDS]
-    found = read_all(jobs, results)
+    found = read_finalists(results, regime)
     lines = [["candidate", "seeds", "clean", "PGD-20", "AutoAttack", "worst case", "seed by seed", "flags"]]
     for name in dict.fromkeys(job.candidate for job in found):
         alike = [one["test"] for job, one in found.items() if job.candidate == name]

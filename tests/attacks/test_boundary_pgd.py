@@ -224,3 +224,72 @@ def test_a_threshold_that_fails_later_is_refused_at_the_start() -> None:
     attack = BoundaryPGD(classifier, lost=lambda epoch: 0.3 * epoch, **SETTINGS)
     with pytest.raises(ValueError, match=r"in epoch 2: lost is 0\.6 and safe is 0\.6"):
         AdversarialTrainerGAIRAT(classifier, attack).fit(*digits(8), nb_epochs=4)
+
+
+class Root(nn.Module):
+    """A square root, whose gradient is infinite at 0, and so NaN further down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, 2) to logits."""
+        out: torch.Tensor = self.layer(torch.sqrt(x * (x > -1)))
+        return out
+
+
+@pytest.mark.parametrize("attack", [BoundaryPGD, FriendlyPGD])
+def test_a_gradient_that_is_not_finite_is_seen_of_samples_that_stop(
+    attack: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a safe sample under BoundaryPGD, of a misclassified one under FriendlyPGD."""
+    classifier = classifier_of(Root(), (2,), 2)
+    with torch.no_grad():
+        classifier.model.layer.weight.copy_(torch.tensor([[0.0, 0.0], [0.0, 4.0]]))
+        classifier.model.layer.bias.copy_(torch.tensor([0.0, -2.0]))
+    x = np.array([[0.0, 0.0], [0.5, 0.25]], dtype=np.float32)  # the second lies on the boundary
+    y = np.array([0, 0]) if attack is BoundaryPGD else np.array([1, 0])
+    settings: dict[str, Any] = {"safe": 0.6, "lost": -0.6} if attack is BoundaryPGD else {"tau": 0}
+    attack(classifier, **SETTINGS, **settings).generate(x, y)
+    assert "gradient is NaN or infinite" in caplog.text
+    trainer = AdversarialTrainerGAIRAT(classifier, attack(classifier, **SETTINGS, **settings), UniformWeighting())
+    with pytest.raises(FloatingPointError, match="gradient"):
+        trainer.fit(x, y, nb_epochs=1)
+
+
+SIZES: list[int] = []
+
+
+class Squeezing(nn.Module):
+    """A model that drops the batch dimension of a lone sample, and notes how many it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = mlp((6,), 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (n, 6) to logits (n, 3)."""
+        SIZES.append(len(x))
+        out: torch.Tensor = self.inner(x)
+        return out.squeeze()
+
+
+@pytest.mark.parametrize(("kind", "settings"), [(BoundaryPGD, {"budget": 0.45}), (FriendlyPGD, {"tau": 0})])
+def test_a_model_that_squeezes_a_batch_of_one_never_sees_one(kind: Any, settings: dict[str, Any]) -> None:
+    """Where one sample of a batch goes on; its example is the one that it has without squeezing."""
+    model = Squeezing()
+    squeezing, plain = classifier_of(model, (6,), 3), classifier_of(model.inner, (6,), 3)
+    x = np.random.rand(4, 6).astype(np.float32)
+    y = (plain.predict(x).argmax(axis=1) + np.array([0, 1, 1, 1])) % 3
+    SIZES.clear()
+    found = [kind(c, **SETTINGS, **settings).generate_with_kappa(x, y) for c in (squeezing, plain)]
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert set(SIZES) == {4, 2}
+
+
+def test_a_budget_may_be_a_float32() -> None:
+    classifier = digits_classifier()
+    budget: Any = np.float32(0.7)
+    BoundaryPGD(classifier, max_iter=10, first_steps=7, budget=budget)

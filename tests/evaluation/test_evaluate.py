@@ -17,7 +17,7 @@ from art.estimators.certification.randomized_smoothing import PyTorchRandomizedS
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
 
-from art_gair import GeometryAwarePGD
+from art_gair import BoundaryPGD, FriendlyPGD, GeometryAwarePGD
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from art_gair.evaluation.attacks import MARGIN, PGD_20, PGDAttack, Try
 from art_gair.report.results import NOT_ATTACKED
@@ -290,6 +290,8 @@ def test_attacks_that_cannot_count_are_refused() -> None:
         (FastGradientMethod(classifier, eps=2 * EPS), ValueError, "of eps 0.3, beyond the report's 0.15"),
         (FastGradientMethod(classifier, eps=EPS, norm=2), ValueError, "of norm 2; the report's is inf"),
         (GeometryAwarePGD(classifier, eps=lambda epoch: EPS), ValueError, "whose eps is a schedule"),
+        (FriendlyPGD(classifier, eps=EPS, tau=lambda epoch: 1), ValueError, "whose tau is a schedule"),
+        (BoundaryPGD(classifier, eps=EPS), ValueError, r"BoundaryPGD, which spares samples; expected .*with_all_steps"),
     ):
         with pytest.raises(error, match=message):
             report_of(attacks=[attack])

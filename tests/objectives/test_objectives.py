@@ -67,6 +67,15 @@ def test_arow_equals_its_formula(smoothing: float) -> None:
     assert total.item() == pytest.approx(np.mean(expected), rel=1e-9)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_arow_smooths_labels_as_torch_does(reduction: str) -> None:
+    classifier, _, batch = batch_of()
+    loss = per_sample(nn.CrossEntropyLoss(reduction=reduction), 4, classifier.device)
+    smoothed = nn.CrossEntropyLoss(reduction=reduction, label_smoothing=0.2)
+    total = ARoW(0.0, 0.2).total(torch.ones(12), ARoW(0.0, 0.2)(classifier, loss, batch))
+    torch.testing.assert_close(total, smoothed(classifier.module(batch.x), batch.labels))
+
+
 def test_the_composite_mixes_two_divergences() -> None:
     classifier, loss, batch = batch_of()
     objective, w = CompositeKL(3.0), torch.rand(12, dtype=torch.float64) + 0.1
