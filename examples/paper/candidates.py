@@ -53,6 +53,7 @@ class Candidate:
     :param loss: what the attack maximises; None: what the objective asks for.
     :param tau: of FriendlyPGD, in its place.
     :param smoothing: of the labels, in the classifier's own loss.
+    :param compute: share of the regime's passes that it takes.
     :param idbh: whether the training images are augmented by IDBH-weak.
     """
 
@@ -70,6 +71,7 @@ class Candidate:
     awp: bool = False
     smoothing: float = 0.0
     idbh: bool = False
+    compute: float = 1.0
 
     @property
     def cost(self) -> float:
@@ -84,7 +86,7 @@ class Candidate:
 
     def epochs(self, passes: float) -> int:
         """Return how many epochs fit in so many passes a sample."""
-        return math.floor(passes / self.cost + 1e-9)
+        return math.floor(self.compute * passes / self.cost + 1e-9)
 
     def trainer(self, classifier: PyTorchClassifier, regime: Regime, extra: Sequence[Plugin] = ()) -> Any:
         """Return the trainer."""
@@ -170,6 +172,10 @@ SEARCH: dict[str, Candidate] = {
     "at_margin+ema": Candidate(loss="margin", ema=True),
     "bounds_trades+ema": Candidate(TRADES(6.0), budget="bounds", ema=True),
     "steps_3_trades+ema": Candidate(TRADES(6.0), max_iter=3, ema=True),
+    "boundary_0.6": Candidate(budget=0.55, radius=1.1, compute=0.6),
+    "boundary_trades_0.6": Candidate(TRADES(6.0), budget=0.55, radius=1.1, compute=0.64),
+    "steps_3_1.2_0.6+ema": Candidate(max_iter=3, radius=1.2, ema=True, compute=0.6),
+    "steps_3_1.2+ema+idbh": Candidate(max_iter=3, radius=1.2, ema=True, idbh=True),
     "at+ema+idbh": Candidate(ema=True, idbh=True),
 }
 """The candidates of the search by name."""
