@@ -27,7 +27,7 @@ from art_gair import GeometryAwarePGD
 
 FORMS = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 METHODS = {"at": "AT", "gairat": "GAIRAT"}
-STEPS = {"as trained, K = 10": (K, 1, 4), "fine, K = 40, from x": (40, 0, 40)}
+STEPS = {"as trained, K = 10": (K, 1, 4), "K = 40 in a ball of 3 eps, from x": (40, 0, 40)}
 """Steps, random starts, and steps that cross the radius."""
 
 
@@ -107,6 +107,7 @@ def draw(found: Json, trainings: dict[Job, Any]) -> Figure:
         groups = {"0": shares[:, 0], "1 to K - 1": shares[:, 1:-1].sum(axis=1), "K": shares[:, -1]}
         axes.stackplot(epochs, *groups.values(), labels=[f"kappa {name}" for name in groups])
         axes.set(title=f"{METHODS[job.candidate]}: kappa in training", xlabel="epoch", ylabel="share of images, %")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(loc="lower right", fontsize=8)
     rng = np.random.default_rng(0)
     for axes, (title, kappa) in zip(panels[1], found["kappa"].items(), strict=True):

@@ -92,7 +92,8 @@ def run_all(jobs: Sequence[Job], args: argparse.Namespace) -> None:
     for done, job in enumerate(missing):
         found = run_once(job, args.results, args.runs)
         minutes = (time.perf_counter() - began) / (done + 1) * (len(missing) - done - 1) / 60
-        print(f"{job.regime} {job.candidate} {job.seed}: {found['accuracy']}, {minutes:.0f} min left", flush=True)
+        figures = ", ".join(f"{name} {value:.1f}" for name, value in found["accuracy"].items())
+        print(f"{job.regime} {job.candidate} {job.seed}: {figures} %; about {minutes:.0f} min left", flush=True)
 
 
 def run_once(job: Job, results: Path, runs: Path) -> Json:
