@@ -21,11 +21,11 @@ from candidates import CANDIDATES, K
 from matplotlib.figure import Figure
 from models import ResNet18, SmallCNN, wide_resnet
 from regimes import BATCH, REGIMES, digits_cnn, fashion_cnn
-from runs import Json, parser, remembered, rounded, share_of, split_of
 from tables import markdown
 from torch import nn
 
 from art_gair import GeometryAwarePGD, generators
+from runs import Json, parser, remembered, rounded, share_of, split_of
 
 SEED = 0
 

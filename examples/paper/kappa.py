@@ -19,11 +19,11 @@ from candidates import K
 from matplotlib.figure import Figure
 from pyautoattack.fab_pt import FABAttack_PT
 from regimes import REGIMES
-from runs import Job, Json, parser, read_all, remembered, rounded, run_all, split_of
 from scipy.stats import spearmanr
 from tables import markdown
 
 from art_gair import GeometryAwarePGD
+from runs import Job, Json, parser, read_all, remembered, rounded, run_all, split_of
 
 FORMS = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 METHODS = {"at": "AT", "gairat": "GAIRAT"}

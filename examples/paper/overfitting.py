@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.figure import Figure
-from runs import Job, parser, read_all, run_all
 from tables import markdown, spread
+
+from runs import Job, parser, read_all, run_all
 
 METHODS = {
     "at": "AT",
@@ -64,6 +65,8 @@ def draw(found: dict[Job, Any]) -> Figure:
             ):
                 values = [100 * record[key] for record in records]
                 axes.plot([record["epoch"] for record in records], values, label=title, color=f"C{number}")
+    for axes in panels:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0].set(title="in training, PGD-10", xlabel="epoch", ylabel="robust accuracy, %")
     panels[1].set(title="in validation, PGD-10 and margin", xlabel="epoch")
     panels[0].legend(frameon=False)

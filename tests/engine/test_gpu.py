@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from art.estimators.classification import PyTorchClassifier
 from models import ResNet18, SmallCNN
 from torch import Tensor, nn
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting
+from art_gair import AdversarialTrainerGAIRAT, BoundaryPGD, GeometryAwarePGD, TanhWeighting
 from art_gair.engine import FastClassifier, FoldedModule
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.form import Form
@@ -157,9 +158,12 @@ def test_a_recurrent_model_can_be_attacked() -> None:
     assert (x_adv != x).any()
 
 
-def test_a_step_never_waits_for_the_device() -> None:
+@pytest.mark.parametrize(
+    "attack", [GeometryAwarePGD, partial(BoundaryPGD, first_steps=1, budget=0.7)], ids=["PGD", "budget"]
+)
+def test_a_step_never_waits_for_the_device(attack: Any) -> None:
     """A whole step: attack, weights, loss, update, plugins, guard, meter."""
-    step, meter = make_step(TanhWeighting(0.0), AT(), classifier=classifier_on("gpu"), view_of=FastClassifier)
+    step, meter = make_step(TanhWeighting(0.0), AT(), attack, classifier=classifier_on("gpu"), view_of=FastClassifier)
     x, y = (torch.from_numpy(a).to(step.classifier.device) for a in digits(64))
     step([(x, y, False)], meter)  # the view and the update's form are chosen, which waits
     torch.cuda.synchronize()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from art_gair import AWP, EMA, FriendlyPGD, GeometryAwarePGD, TanhWeighting
+from art_gair import AWP, EMA, BoundaryPGD, FriendlyPGD, GeometryAwarePGD, TanhWeighting
 from art_gair.attacks.base import Perturb
 from art_gair.engine import FastClassifier
 from art_gair.engine.classifier import TensorClassifier
@@ -120,8 +121,17 @@ class FriendlyOnGPU(FriendlyPGD):
     compact_on = ()
 
 
-@pytest.mark.parametrize("attack", [GeometryAwarePGD, FriendlyOnGPU])
+BUDGETED = partial(BoundaryPGD, first_steps=1, budget=0.7)
+
+
+@pytest.mark.parametrize("attack", [GeometryAwarePGD, FriendlyOnGPU, BUDGETED], ids=["PGD", "friendly", "budget"])
 @pytest.mark.parametrize("norm", ["inf", 2, 1])
 @pytest.mark.parametrize("settings", [{"num_random_init": 3}, {"loss": "kl", "num_random_init": 0}], ids=repr)
 def test_no_attack_waits(attack: Any, norm: Any, settings: dict[str, Any]) -> None:
     assert_runs_ahead(*make_step(TanhWeighting(0.0), AT(), attack, norm=norm, **settings))
+
+
+def test_boundary_pgd_with_bounds_waits() -> None:
+    """Which samples lie within the bounds the host must ask; a budget is what spares the wait."""
+    with pytest.raises(AssertionError, match="waits for the device"):
+        assert_runs_ahead(*make_step(TanhWeighting(0.0), AT(), partial(BoundaryPGD, first_steps=1)))
