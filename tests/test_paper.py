@@ -21,9 +21,10 @@ import kappa
 import methods
 import overfitting
 import regimes
-import runs
 import search
 import write_results
+
+import runs
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def test_every_candidate_is_made_and_costs_what_it_says(name: str) -> None:
     attack = trainer.history[0]["attack_passes"]
     update = (1 if isinstance(candidate.objective, AT) else 2) * (2 if candidate.awp else 1)
     clean = candidates.FORWARD if trainer.attack.loss == "kl" else 0
-    if candidate.budget == "bounds" or candidate.tau is not None:
+    if candidate.budget == "bounds" or candidate.taus is not None:
         assert 1 <= attack <= candidates.K
     else:
         assert candidate.cost == pytest.approx(attack + update + clean, abs=0.06)

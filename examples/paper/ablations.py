@@ -3,13 +3,15 @@
     python examples/paper/ablations.py [--form digits|cpu|paper] [--seeds 0] [--share 1/2]
 
 One setting is changed at a time; the others are those of `gairat`: tanh, lam -1, burn-in 0.3, K = 10, eps_step eps / 4.
+At equal compute: a smaller K trains more epochs.
 """
 
 from __future__ import annotations
 
 from candidates import ABLATIONS
-from runs import Job, parser, read_all, run_all
 from tables import accuracies, bars
+
+from runs import Job, parser, read_all, results_of, run_all
 
 REGIMES = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 
@@ -20,6 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--form", choices=REGIMES, default="cpu")
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0])
     args = arguments.parse_args(argv)
+    args.results = results_of(args)
     names = [name for group in ABLATIONS.values() for name in group]
     jobs = [Job(REGIMES[args.form], name, seed) for seed in args.seeds for name in names]
     run_all(jobs, args)

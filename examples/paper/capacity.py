@@ -10,6 +10,9 @@ widths. Paper's form: CIFAR-10, 100 epochs, three networks.
 
 from __future__ import annotations
 
+import json
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +27,8 @@ from regimes import BATCH, REGIMES, digits_cnn, fashion_cnn
 from tables import markdown
 from torch import nn
 
-from art_gair import GeometryAwarePGD, generators
-from runs import Json, parser, remembered, rounded, share_of, split_of
+from art_gair import Checkpoint, GeometryAwarePGD, generators
+from runs import Json, parser, remembered, results_of, rounded, scheduler_of, share_of, split_of
 
 SEED = 0
 
@@ -67,16 +70,17 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--form", choices=FORMS, default="cpu")
     args = arguments.parse_args(argv)
+    args.results = results_of(args)
     torch.set_num_threads(1)
     form = FORMS[args.form]
     files = {cell: file_of(args.form, *cell, args.results) for cell in form.cells()}
-    for cell in share_of(form.cells(), args.share):
-        remembered(files[cell], args.results, partial(train, form, *cell))
-    found = {
-        cell: remembered(file, args.results, partial(train, form, *cell))
-        for cell, file in files.items()
-        if file.exists()
-    }
+    work = [cell for cell in share_of(form.cells(), args.share) if not files[cell].exists()]
+    began = time.perf_counter()
+    for done, cell in enumerate(work, start=1):
+        one = remembered(files[cell], args.results, partial(train, form, cell, args.runs / "capacity"))
+        minutes = (time.perf_counter() - began) / done * (len(work) - done) / 60
+        print(f"{cell[0]}, eps {cell[1]:.3g}: error {one['error']:.1f} %; about {minutes:.0f} min left", flush=True)
+    found = {cell: json.loads(file.read_text()) for cell, file in files.items() if file.exists()}
     print(table(found))
     draw(form, found).savefig(args.results / f"capacity-{args.form}.png", dpi=130)
 
@@ -86,20 +90,23 @@ def file_of(form: str, network: str, eps: float, results: Path) -> Path:
     return results / "capacity" / form / f"{network.replace(' ', '-')}-eps-{eps:.4f}.json"
 
 
-def train(form: Form, network: str, eps: float) -> Json:
+def train(form: Form, cell: tuple[str, float], runs: Path) -> Json:
     """Train one network, and measure its error on the training images."""
+    network, eps = cell
     regime = replace(REGIMES[form.regime], network=form.networks[network], eps=eps)
     x, y = (part[: form.images] for part in split_of(form.regime).train)
     classifier = regime.classifier(SEED)
-    milestones = [form.epochs // 2, form.epochs * 3 // 4]
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(classifier.optimizer, milestones)
+    scheduler = scheduler_of(classifier, regime, form.epochs)
     if eps == 0.0:
         with generators.seeded(classifier.device, SEED):
             classifier.fit(x, y, batch_size=BATCH, nb_epochs=form.epochs, scheduler=scheduler)
         attacked = x
     else:
-        trainer = CANDIDATES["at"].trainer(classifier, regime)
-        trainer.fit(x, y, batch_size=BATCH, nb_epochs=form.epochs, scheduler=scheduler, seed=SEED, verbose=False)
+        folder = runs / f"{form.regime}-{network.replace(' ', '-')}-{eps:.4f}"
+        trainer = CANDIDATES["at"].trainer(classifier, regime, [Checkpoint(folder, every=2, keep=1)])
+        settings: dict[str, Any] = {"seed": SEED, "verbose": False, "resume": folder.exists()}
+        trainer.fit(x, y, batch_size=BATCH, nb_epochs=form.epochs, scheduler=scheduler, **settings)
+        shutil.rmtree(folder)
         torch.manual_seed(SEED)
         attacked = GeometryAwarePGD(classifier, eps=eps, eps_step=eps / 4, max_iter=K).generate(x, y)
     clean, robust = (float((classifier.predict(z).argmax(axis=1) == y).mean()) for z in (x, attacked))
@@ -129,7 +136,7 @@ def draw(form: Form, found: dict[Any, Json]) -> Figure:
     left.legend(frameon=False)
     cells = [found[form.network, eps] for eps in (0.0, *form.eps) if (form.network, eps) in found]
     right.plot([one["eps"] for one in cells], [one["error"] for one in cells], "o-", color="C1")
-    right.set(xlabel="eps", title=f"adversarial training, {form.network}; eps 0 is standard training")
+    right.set(xlabel="eps; 0 is standard training", title=form.network)
     return figure
 
 

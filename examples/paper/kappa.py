@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from tables import markdown
 
 from art_gair import GeometryAwarePGD
-from runs import Job, Json, parser, read_all, remembered, rounded, run_all, split_of
+from runs import Job, Json, parser, read_all, remembered, results_of, rounded, run_all, split_of
 
 FORMS = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 METHODS = {"at": "AT", "gairat": "GAIRAT"}
@@ -37,12 +37,13 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--form", choices=FORMS, default="cpu")
     arguments.add_argument("--images", type=int, default=500, help="training images whose distance is measured")
     args = arguments.parse_args(argv)
+    args.results = results_of(args)
     jobs = [Job(FORMS[args.form], method, last=True) for method in METHODS]
     run_all(jobs, args)
     if any(not job.file(args.results).exists() for job in jobs):
         return
     model = args.runs / FORMS[args.form] / "at-0.pt"
-    file = args.results / "kappa" / f"{args.form}.json"
+    file = args.results / "kappa" / f"{args.form}-{args.images}.json"
     found = remembered(file, args.results, partial(measure, FORMS[args.form], model, args.images))
     print(table(found))
     draw(found, read_all(jobs, args.results)).savefig(args.results / f"kappa-{args.form}.png", dpi=130)

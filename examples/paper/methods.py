@@ -9,8 +9,9 @@ chosen.
 from __future__ import annotations
 
 from candidates import METHODS
-from runs import Job, parser, read_all, run_all
 from tables import accuracies, bars
+
+from runs import Job, parser, read_all, results_of, run_all
 
 REGIMES = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     args = arguments.parse_args(argv)
+    args.results = results_of(args)
     jobs = [Job(REGIMES[args.form], method, seed) for seed in args.seeds for method in args.methods]
     run_all(jobs, args)
     found = read_all(jobs, args.results)

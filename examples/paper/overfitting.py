@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from tables import markdown, spread
 
-from runs import Job, parser, read_all, run_all
+from runs import Job, parser, read_all, results_of, run_all
 
 METHODS = {
     "at": "AT",
@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--form", choices=REGIMES, default="cpu")
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = arguments.parse_args(argv)
+    args.results = results_of(args)
     regime = REGIMES[args.form]
     jobs = [Job(regime, method, seed, last=True) for seed in args.seeds for method in METHODS]
     run_all(jobs, args)

@@ -50,6 +50,7 @@ class Regime:
     """What all methods of a comparison share.
 
     :param lr: learning rate that the schedule begins with.
+    :param milestones: shares of the epochs after which the learning rate is divided by 10.
     :param device: "cpu", or "gpu" where there must be one.
     :param passes: forward and backward passes that a training may take, a training sample.
     :param augment: makes the augmentation of the training images, or None.
@@ -65,10 +66,13 @@ class Regime:
     augment: Callable[[], Callable[[Tensor], Tensor]] | None = None
     flips: bool = True
     lr: float = 0.05
+    milestones: tuple[float, float] = (0.5, 0.75)
     device: str = "cpu"
 
     def classifier(self, seed: int, smoothing: float = 0.0) -> PyTorchClassifier:
         """Return an untrained classifier with the protocol's optimizer."""
+        if self.device == "gpu" and not torch.cuda.is_available():
+            raise SystemExit(f"{self.title} by the paper's settings needs an NVIDIA GPU, and torch finds none.")
         torch.manual_seed(seed)
         model = self.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9, weight_decay=5e-4)
@@ -109,6 +113,11 @@ def cifar_cnn(width: int = 32) -> nn.Sequential:
 
 def fashion_split(train: int) -> Split:
     """Return the first images of the training set, 1,000 from its end, and the first 1,000 of the test set."""
+    if not FASHION_MNIST.is_dir():
+        raise SystemExit(
+            f"Fashion-MNIST is not in {FASHION_MNIST}: install Debian's package dataset-fashion-mnist, or set "
+            "FASHION_MNIST to a folder with the data set's four files."
+        )
     x, y = load_fashion_mnist(FASHION_MNIST, "train", 60_000)
     test = Part(*load_fashion_mnist(FASHION_MNIST, "test", 1_000))
     return Split(Part(x[:train], y[:train]), Part(x[-1_000:], y[-1_000:]), test)
@@ -116,6 +125,12 @@ def fashion_split(train: int) -> Split:
 
 def cifar_split() -> Split:
     """Return 1,000 images of the training set for validation, drawn once and for all, and the rest."""
+    if not CIFAR10.is_file():
+        raise SystemExit(
+            f"{CIFAR10} is not there: set ART_GAIR_DATA to its folder. It holds x_train, y_train, x_test and y_test: "
+            "the first 1,017 images of each of CIFAR-10's five training batches, and of its test batch, as uint8 "
+            "(n, 32, 32, 3)."
+        )
     x, y, x_test, y_test = load_cifar10(CIFAR10, None)
     y, y_test = (labels.astype(np.int64).ravel() for labels in (y, y_test))
     order = np.random.default_rng(0).permutation(len(x))
@@ -160,6 +175,7 @@ REGIMES = {
         passes=1100,
         augment=crop_and_flip,
         lr=0.1,
+        milestones=(0.3, 0.6),
         device="gpu",
     ),
 }

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,9 @@ KEPT = (
     *("kappa_histogram", "attack_passes", "effective_sample_size"),
 )
 """What is kept of an epoch's record."""
+
+RESULTS = Path(__file__).parent / "results"
+"""The results that RESULTS.md tells of."""
 
 Json = dict[str, Any]
 
@@ -71,23 +75,32 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return the arguments that all scripts take."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--share", default="1/1", help="which part of the work, such as 1/2: for two processes at once")
-    made.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    made.add_argument("--results", type=Path, default=RESULTS)
     made.add_argument("--runs", type=Path, default=Path("runs/paper"), help="checkpoints and models")
     return made
 
 
+def results_of(args: argparse.Namespace) -> Path:
+    """Return where results go: those of the digits, a look at the scripts, never beside those of RESULTS.md."""
+    results: Path = args.results
+    return args.runs / "results" if getattr(args, "form", None) == "digits" and results == RESULTS else results
+
+
 def share_of(work: Sequence[Any], share: str) -> Sequence[Any]:
     """Return every n-th of the work, from the i-th on, for a share i/n."""
-    part, parts = (int(number) for number in share.split("/"))
-    if not 1 <= part <= parts:
+    match = re.fullmatch(r"(\d+)/(\d+)", share)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise SystemExit(f"--share is {share}; expected i/n with i from 1 to n.")
-    return work[part - 1 :: parts]
+    return work[int(match[1]) - 1 :: int(match[2])]
 
 
 def run_all(jobs: Sequence[Job], args: argparse.Namespace) -> None:
     """Run what is missing of this process's share, and say how long it may take."""
     torch.set_num_threads(1)
     missing = [job for job in share_of(jobs, args.share) if not job.file(args.results).exists()]
+    passes = sum(len(split_of(job.regime).train.y) * REGIMES[job.regime].passes for job in missing)
+    if missing:
+        print(f"{len(missing)} trainings of {passes:,.0f} passes in all; after the first it says how long they take")
     began = time.perf_counter()
     for done, job in enumerate(missing):
         found = run_once(job, args.results, args.runs)
@@ -118,6 +131,8 @@ def run_once(job: Job, results: Path, runs: Path) -> Json:
         return found
 
     found = remembered(job.file(results), results, compute)
+    if found["settings"] != named["settings"]:
+        print(f"{job.file(results)} is of other settings than {job.candidate} has now: {found['settings']}", flush=True)
     chosen: Json = found["test" if job.test else "validation"]
     return chosen
 
@@ -164,7 +179,7 @@ def train(classifier: Any, candidate: Candidate, regime: Regime, job: Job, runs:
         keep_best=True,
         batch_size=BATCH,
         nb_epochs=epochs,
-        scheduler=torch.optim.lr_scheduler.MultiStepLR(classifier.optimizer, [epochs // 2, epochs * 3 // 4]),
+        scheduler=scheduler_of(classifier, regime, epochs),
         augment=augmentation(candidate, regime),
         seed=job.seed,
         resume=folder.exists(),
@@ -177,6 +192,12 @@ def train(classifier: Any, candidate: Candidate, regime: Regime, job: Job, runs:
         "best_epoch": trainer.best_epoch,
         "history": [{key: rounded(record[key]) for key in KEPT} for record in trainer.history],
     }
+
+
+def scheduler_of(classifier: Any, regime: Regime, epochs: int) -> Any:
+    """Return the regime's schedule of the learning rate."""
+    milestones = [int(share * epochs) for share in regime.milestones]
+    return torch.optim.lr_scheduler.MultiStepLR(classifier.optimizer, milestones)
 
 
 def augmentation(candidate: Candidate, regime: Regime) -> Any:

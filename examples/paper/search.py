@@ -16,8 +16,9 @@ from pathlib import Path
 
 from candidates import CANDIDATES, SEARCH
 from regimes import REGIMES
-from runs import Job, parser, run_all
 from tables import markdown
+
+from runs import Job, parser, run_all
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,14 +38,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def table(results: Path, regime: str) -> str:
     """Return all that was found on a regime's validation images, best first, as Markdown."""
-    lines = [["candidate", "seed", "epochs", "clean", "PGD-20", "worst case", "flags"]]
+    lines = [["candidate", "seed", "epochs", "passes", "clean", "PGD-20", "worst case", "flags"]]
     found = [json.loads(file.read_text()) for file in sorted((results / "search" / regime).glob("*.json"))]
     for one in sorted(found, key=lambda f: -f["validation"]["accuracy"]["worst"]):
         accuracy, flags = one["validation"]["accuracy"], one["validation"]["flags"]
         figures = [f"{accuracy[name]:.1f}" for name in ("clean", "pgd_20", "worst")]
-        lines.append(
-            [*(str(one[key]) for key in ("candidate", "seed", "epochs")), *figures, ", ".join(flags) or "none"]
-        )
+        names = [str(one[key]) for key in ("candidate", "seed", "epochs", "passes")]
+        lines.append([*names, *figures, ", ".join(flags) or "none"])
     return markdown(lines)
 
 

@@ -106,7 +106,7 @@ def read_capacity(results: Path) -> str:
 
 def read_kappa(results: Path) -> str:
     """Return the table of experiment 2."""
-    file = results / "kappa" / "cpu.json"
+    file = results / "kappa" / "cpu-500.json"
     return kappa.table(json.loads(file.read_text())) if file.exists() else "not measured yet"
 
 
@@ -131,7 +131,8 @@ def read_ablation(results: Path, setting: str) -> str:
 def hours(results: Path) -> str:
     """Return how long the results took, by kind and machine."""
     sums: dict[tuple[str, str], list[float]] = {}
-    for line in (results / "times.tsv").read_text().splitlines():
+    times = results / "times.tsv"
+    for line in times.read_text().splitlines() if times.exists() else ():
         file, seconds, machine = line.split("\t")
         kind = "/".join(file.split("/")[:2])
         sums.setdefault((kind, machine), []).append(float(seconds.removesuffix(" s")))
