@@ -78,7 +78,10 @@ class IDBH:
         if x.ndim != 4 or min(x.shape[2:]) < 3:
             raise ValueError(f"idbh_weak got {tuple(x.shape)}; expected images (n, c, h, w) of at least 3 x 3.")
         if (x.is_cpu or not self.looked) and (x.min() < 0 or x.max() > 1):
-            raise ValueError(f"idbh_weak got images from {x.min():g} to {x.max():g}; expected values in [0, 1].")
+            raise ValueError(
+                f"idbh_weak got images from {x.min():g} to {x.max():g}; expected values in [0, 1], "
+                "such as augment=lambda x: 255 * idbh(x / 255) for images from 0 to 255."
+            )
         self.looked = True
         if self.flip is not None:
             x = self.flip(x)

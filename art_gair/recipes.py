@@ -175,21 +175,23 @@ def gair_rst(
 def robust(
     classifier: PyTorchClassifier, dataset: str = "cifar10", plugins: Plugins = (), **attack: Unpack[_AttackSettings]
 ) -> SelectingTrainer:
-    """What won the search of `examples/paper/PROTOCOL.md`: the highest worst case at equal compute.
+    """What leads the search of `examples/paper/PROTOCOL.md`: the highest worst case at equal compute, L-inf.
 
     Adversarial training without weights, of few steps and so of more epochs. The attack takes 3 steps in a ball of 1.2
-    eps: AT's 10 steps cost 11 passes a sample, these 4, so in the same time it trains 2.75 times as many epochs, which
-    is worth more than the steps; and the larger ball gives the weaker attack its strength back. No instance weights, no
-    BoundaryPGD: all that was tried with them ended lower (`examples/paper/RESULTS.md`). An average of the weights, EMA
-    0.995 with a warm-up, runs beside.
+    eps. AT's 10 steps cost 11 passes a sample and epoch, these 4, so with the same passes it trains 2.75 times as many
+    epochs, which was worth more than the steps on Fashion-MNIST and on a subset of CIFAR-10; and the larger ball gives
+    the weaker attack its strength back. No instance weights and no BoundaryPGD: `examples/paper/RESULTS.md` has what
+    was tried with them, and what was not. An average of the weights, EMA 0.995 with a warm-up, runs beside.
 
     `fit` decides by held-out data, see `SelectingTrainer`: it keeps the epoch and the model, raw or averaged, that
-    withstand most under the data set's 10 steps within eps itself, on the cross entropy and on the margin. So neither
-    average nor many epochs do harm where they do not help, and where few steps overfit to their own attack
+    withstand most under the data set's own attack, its steps within eps itself, on the cross entropy and on the margin.
+    So neither average nor many epochs do harm where they do not help, and where few steps overfit to their own attack
     (catastrophic overfitting, Wong et al., ICLR 2020), an earlier epoch is kept. Give it as many epochs as you have
-    time for, and the learning rate its schedule. With an EMA among the plugins, that one is the average.
+    time for, and the learning rate its schedule. An EMA among the plugins takes the place of the recipe's; give it
+    `validate="both"` to choose between both models.
 
-    `eps` is the radius to be withstood, `max_iter` the number of training steps.
+    `eps` is the radius to be withstood. `max_iter` and `eps_step` are those of the training attack; the judge keeps the
+    data set's.
     """
     if callable(attack.get("eps")):
         raise ValueError("eps is a schedule; expected the radius to be withstood: a number, or an array.")

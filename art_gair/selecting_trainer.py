@@ -26,9 +26,11 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
     """AdversarialTrainerGAIRAT whose `fit` ends with the model that withstands most on held-out data.
 
     It is a trainer with other defaults: `keep_best` is True, `validation_attack` is `judge`, once on the cross entropy
-    and once on the margin, of which a sample must withstand both, and validation comes every so many epochs that it
-    takes at most half of the training's passes. Without `validation_data` a tenth of the training data, at most 1,000
-    samples, is held out, drawn at random, but the same in each call.
+    and once on the margin, of which a sample must withstand both, and in `fit` validation comes every so many epochs
+    that it takes at most half of the training's passes, the last epoch's on top; in `fit_generator` after each epoch.
+    Without `validation_data` a tenth of the labelled training data, at most 1,000 samples, is held out, drawn at
+    random, but the same in each call, and a message says so. Few samples choose badly: below some thousand give
+    `validation_data` of your own if you can.
 
     :param judge: the attack that models are held against; None: the training attack, with all its steps for each
         sample. It must be of one strength in all epochs.
@@ -61,9 +63,14 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
         """
         if validation_data is None:
             x, y, validation_data = self._hold_out(x, y)
+            if settings.get("verbose", True) is True:
+                print(f"{len(validation_data[0])} samples are held out for validation.")  # noqa: T201 - as a recipe
         every = self._every(x, validation_data)
         settings = {**self._defaults(), "validate_every": every, **settings}
         super().fit(x, y, validation_data, batch_size, nb_epochs, scheduler, **settings)
+        if self.best_epoch is not None and settings.get("verbose", True) is True:
+            model = next(r["validated_model"] for r in self.history if r["epoch"] == self.best_epoch)
+            print(f"The classifier holds the model {model!r} of epoch {self.best_epoch}.")  # noqa: T201
 
     def fit_generator(
         self,

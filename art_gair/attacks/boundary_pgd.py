@@ -32,7 +32,7 @@ class BoundaryPGD(GeometryAwarePGD):
     rightly is taken for one that is never fooled, kappa = max_iter; one that stops misclassified keeps its count.
 
     It is an attack to train with. To judge a model it is too weak, since it spares samples that more steps might fool:
-    `with_all_steps` is the attack for that, and validation takes it by itself.
+    `with_all_steps` is the attack for that, which validation takes where no `validation_attack` is given.
 
     :param estimator: and the settings: as for `GeometryAwarePGD`.
     :param first_steps: steps that every sample takes, 1..max_iter - 1.
