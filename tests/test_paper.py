@@ -22,9 +22,8 @@ import methods
 import overfitting
 import regimes
 import search
+import trainings
 import write_results
-
-import runs
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +31,9 @@ def two_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     few = [regimes.Part(part.x[:96], part.y[:96]) for part in regimes.digits_split()]
     short = replace(regimes.REGIMES["digits"], passes=28, split=lambda: regimes.Split(*few))
     monkeypatch.setitem(regimes.REGIMES, "digits", short)
-    runs.split_of.cache_clear()
+    trainings.split_of.cache_clear()
     yield
-    runs.split_of.cache_clear()
+    trainings.split_of.cache_clear()
 
 
 def folders(tmp_path: Path) -> list[str]:
@@ -75,19 +74,19 @@ def test_a_search_is_the_same_again_and_runs_nothing_twice(tmp_path: Path, capsy
 
 def test_shares_are_disjoint_and_make_the_whole() -> None:
     work = list(range(7))
-    parts = [runs.share_of(work, f"{i}/3") for i in (1, 2, 3)]
+    parts = [trainings.share_of(work, f"{i}/3") for i in (1, 2, 3)]
     assert sorted(n for part in parts for n in part) == work
     with pytest.raises(SystemExit, match="--share is 3/2"):
-        runs.share_of(work, "3/2")
+        trainings.share_of(work, "3/2")
 
 
 def test_the_test_images_are_reported_on_by_the_model_of_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "report", lambda classifier, part, regime, preset: {"accuracy": {"preset": preset}})
-    job = runs.Job("digits", "at")
-    runs.run_once(job, tmp_path / "results", tmp_path / "runs")
-    assert runs.run_once(replace(job, test=True), tmp_path / "results", tmp_path / "runs") == {
+    monkeypatch.setattr(trainings, "report", lambda classifier, part, regime, preset: {"accuracy": {"preset": preset}})
+    job = trainings.Job("digits", "at")
+    trainings.run_once(job, tmp_path / "results", tmp_path / "runs")
+    assert trainings.run_once(replace(job, test=True), tmp_path / "results", tmp_path / "runs") == {
         "accuracy": {"preset": "full"}
     }
     assert "history" not in read(tmp_path / "results" / "test" / "digits" / "at-0.json")

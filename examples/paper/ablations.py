@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from candidates import ABLATIONS
 from tables import accuracies, bars
-
-from runs import Job, parser, read_all, results_of, run_all
+from trainings import Job, parser, read_all, results_of, run_all
 
 REGIMES = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 

@@ -26,9 +26,9 @@ from models import ResNet18, SmallCNN, wide_resnet
 from regimes import BATCH, REGIMES, digits_cnn, fashion_cnn
 from tables import markdown
 from torch import nn
+from trainings import Json, parser, remembered, results_of, rounded, scheduler_of, share_of, split_of
 
 from art_gair import Checkpoint, GeometryAwarePGD, generators
-from runs import Json, parser, remembered, results_of, rounded, scheduler_of, share_of, split_of
 
 SEED = 0
 

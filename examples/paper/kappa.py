@@ -21,9 +21,9 @@ from pyautoattack.fab_pt import FABAttack_PT
 from regimes import REGIMES
 from scipy.stats import spearmanr
 from tables import markdown
+from trainings import Job, Json, parser, read_all, remembered, results_of, rounded, run_all, split_of
 
 from art_gair import GeometryAwarePGD
-from runs import Job, Json, parser, read_all, remembered, results_of, rounded, run_all, split_of
 
 FORMS = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 METHODS = {"at": "AT", "gairat": "GAIRAT"}

@@ -12,8 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from tables import markdown, spread
-
-from runs import Job, parser, read_all, results_of, run_all
+from trainings import Job, parser, read_all, results_of, run_all
 
 METHODS = {
     "at": "AT",

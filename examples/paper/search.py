@@ -17,8 +17,7 @@ from pathlib import Path
 from candidates import CANDIDATES, SEARCH
 from regimes import REGIMES
 from tables import markdown
-
-from runs import Job, parser, run_all
+from trainings import Job, parser, run_all
 
 
 def main(argv: list[str] | None = None) -> None:

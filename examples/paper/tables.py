@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from matplotlib.figure import Figure
-from runs import Job
+from trainings import Job
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -24,8 +24,7 @@ from candidates import ABLATIONS, CANDIDATES, METHODS
 from regimes import REGIMES
 from search import table
 from tables import accuracies, bars, markdown, spread
-
-from runs import Job, Json, read_all
+from trainings import Job, Json, read_all
 
 BLOCK = re.compile(r"(<!-- (?!end)(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SEEDS = (0, 1, 2)
