@@ -30,7 +30,8 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
     that it takes at most half of the training's passes, the last epoch's on top; in `fit_generator` after each epoch.
     Without `validation_data` a tenth of the labelled training data, at most 1,000 samples, is held out, drawn at
     random, but the same in each call, and a message says so. Few samples choose badly: below some thousand give
-    `validation_data` of your own if you can.
+    `validation_data` of your own if you can. Give it too where samples come twice, or are augmented copies of each
+    other: else some are held out and trained on as well, and their accuracy is too high.
 
     :param judge: the attack that models are held against; None: the training attack, with all its steps for each
         sample. It must be of one strength in all epochs.

@@ -166,9 +166,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             "min", validation's robust accuracy in mode "max".
         :param validation_attack: an untargeted ART evasion attack on the same classifier, or a list of them, of one
             strength in all epochs. A validation sample counts as robust if it is classified rightly as it is and under
-            each of them. None: if it is under the training attack, a
-            BoundaryPGD with all steps for each sample. Put a margin attack among them, since under PGD with
-            the cross entropy GAIRAT can gain by masking gradients: `[attack, attack.with_loss("margin")]`.
+            each of them. None: if it is under the training attack, a BoundaryPGD with all steps for each sample. Put a
+            margin attack among them, since under PGD with the cross entropy GAIRAT can gain by masking gradients:
+            `[attack, attack.with_loss("margin")]`.
         :param keep_best: leave the classifier with the weights and buffers of the epoch of the highest robust accuracy
             on validation_data, as validation saw them (EMA's average, say). Ties: higher clean accuracy, then the
             earlier epoch. `best_epoch` is its number, else None. So does a training that an exception stops, Ctrl-C

@@ -21,8 +21,10 @@ class ARoW(Objective):
     """mean_i loss_LS(f(x_i), y_i) + beta * w_i * (1 - p_y(x_adv_i)) * KL(f(x_i) || f(x_adv_i)).
 
     Yang, Kong & Kim, ICML 2023 (arXiv 2206.03353), whose 2 lambda is beta. loss_LS is the classifier's loss with label
-    smoothing, (1 - s) * loss(f(x), y) + s * mean_j -log p_j(x). The gradient flows through 1 - p_y(x_adv) too. The
-    attack maximises the KL divergence from x + 0.001 N(0, 1), as TRADES' does.
+    smoothing, (1 - s) * loss(f(x), y) + s * mean_j -log p_j(x), for a loss that is a cross entropy; class weights and
+    `reduction="sum"` scale both parts. For another loss the second part has its size at equal probabilities. The
+    gradient flows through 1 - p_y(x_adv) too. The attack maximises the KL divergence from x + 0.001 N(0, 1),
+    as TRADES' does.
 
     :param beta: weight of the divergence, >= 0; 7 on CIFAR-10.
     :param smoothing: s, 0..1; 0.2 in the paper. A classifier whose own loss smooths labels smooths them twice.
