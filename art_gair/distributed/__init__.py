@@ -1,0 +1,5 @@
+"""A training or an evaluation on several processes, by torch.distributed: who takes part, and what they exchange."""
+
+from art_gair.distributed.duplicates import find_duplicates
+
+__all__ = ["find_duplicates"]
