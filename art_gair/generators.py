@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+Fill = Callable[[Tensor, "torch.Generator | None"], Tensor]
+"""Fills a tensor by a generator, None for the global one, and returns it."""
+
+LARGEST_DRAW = 1 << 28
+"""Values of a whole batch that are drawn on each process at most; of a larger one each draws its own part."""
 
 
 def read(device: torch.device) -> dict[str, Any]:
@@ -72,3 +80,48 @@ def seeded(device: torch.device, value: int | None) -> Iterator[None]:
     with restored(device):
         seed(device, value)
         yield
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How an attack draws for its rows of a larger batch: as one process would for all of them.
+
+    :param n: samples of the whole batch.
+    :param first: place in it of the first row at hand.
+    :param rows: rows at hand.
+    :param generator: that all processes have in the same state.
+    """
+
+    n: int
+    first: int
+    rows: int
+    generator: torch.Generator
+
+
+_drawing: list[Drawing] = []
+"""The present one, if there is one."""
+
+
+@contextmanager
+def drawing(present: Drawing | None) -> Iterator[None]:
+    """Let `draw` draw in this way for a time; None: as it stands."""
+    if present is None:
+        yield
+        return
+    _drawing.append(present)
+    try:
+        yield
+    finally:
+        _drawing.pop()
+
+
+def draw(empty: Tensor, fill: Fill) -> Tensor:
+    """Return random values for a batch, in the form of an empty tensor with a row a sample.
+
+    Within `drawing`, the values are those that the rows at hand have in the whole batch.
+    """
+    present = _drawing[-1] if _drawing else None
+    if present is None or len(empty) != present.rows or present.n * empty[0].numel() > LARGEST_DRAW:
+        return fill(empty, None)
+    whole = fill(empty.new_empty(present.n, *empty.shape[1:]), present.generator)
+    return whole[present.first : present.first + present.rows]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from art_gair import generators
 from art_gair.attacks.losses import LOSSES, AttackLoss, kl
 from art_gair.attacks.norms import Norm
 from art_gair.attacks.rows import Samples
@@ -80,7 +81,8 @@ class PGD:
         if self.num_random_init > 0:
             start = self.norm.sample(x, samples.eps)
         elif LOSSES[self.loss] is kl:
-            start = self._kl_start_std() * torch.randn_like(x)
+            noise = generators.draw(torch.empty_like(x), lambda t, generator: t.normal_(generator=generator))
+            start = self._kl_start_std() * noise
         else:
             start = torch.zeros_like(x)
         return self._move(samples, x, start)

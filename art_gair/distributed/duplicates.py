@@ -29,10 +29,10 @@ class Duplicates:
     across: int
 
 
-def find_duplicates(generator: Iterable[Any], batches: int | None = None, *, distributed: bool | None = None) -> Any:
+def find_duplicates(generator: Iterable[Any], batches: int | None = None, *, distributed: bool | None = None) -> Duplicates:
     """Go through a loader once, without training, and count the samples that come more than once.
 
-    Call it on each process, as `fit_generator`, with `sharded=True` in mind: each then brings samples of its own. A
+    Call it on each process: with `fit_generator(..., sharded=True)` each brings samples of its own. A
     stream that its loader does not divide among processes and workers gives each sample as often as there are these.
     Samples are told apart by a hash of x and y, so true copies in the data count as well; augmented ones do not.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,10 @@ class Group(Protocol):
     """Number of this process, 0..size - 1; that of 0 writes files and speaks."""
 
     size: int
+
+    def together(self, what: str) -> AbstractContextManager[None]:
+        """Surround what all processes do together, named `what`: an error of one ends all with that error."""
+        ...
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes; the host does not wait for a device."""

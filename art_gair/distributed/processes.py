@@ -97,15 +97,15 @@ class Processes:
             return None
         announced, began = f"{self.key}/error", time.monotonic()
         with suppress(Exception):
-            while not self.store.check([announced]):
-                if "torch" not in str(error) and not isinstance(error, dist.DistError):
-                    return None  # no collective operation has failed
+            while _lost_contact(error) and not self.store.check([announced]):
                 if time.monotonic() - began > ANNOUNCED_SECONDS:
-                    return PeerError(f"another of the {self.size} processes was lost: {str(error).splitlines()[0]}")
+                    break
                 time.sleep(POLL_SECONDS)
-            rank, _, text = self.store.get(announced).decode().partition(" ")
-            return PeerError(f"process {rank} of {self.size} failed. {text}")
-        return PeerError(f"another of the {self.size} processes was lost: {str(error).splitlines()[0]}")
+            if self.store.check([announced]):
+                rank, _, text = self.store.get(announced).decode().partition(" ")
+                return PeerError(f"process {rank} of {self.size} failed. {text}")
+        lost = f"another of the {self.size} processes was lost, or took more than {self.timeout.total_seconds():g} s"
+        return PeerError(f"{lost}: {str(error).splitlines()[0]}") if _lost_contact(error) else None
 
     def close(self) -> None:
         """Close the groups; whoever waits for this process gets an error."""
@@ -153,6 +153,11 @@ class Processes:
         box = [value if self.rank == 0 else None]
         dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
+
+
+def _lost_contact(error: BaseException) -> bool:
+    """Whether it is a collective operation that has failed; gloo raises nothing but RuntimeErrors."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _timeout() -> timedelta:

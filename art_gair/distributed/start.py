@@ -9,14 +9,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from art_gair.distributed.group import ALONE, Alone
+from art_gair.distributed.group import ALONE, Group
 from art_gair.distributed.processes import Processes
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets, and without which a group cannot be started."""
 
 
-def find_group(distributed: bool | None, device: torch.device) -> Alone | Processes:
+def find_group(distributed: bool | None, device: torch.device) -> Group:
     """Return the processes that take part.
 
     :param distributed: None: all processes of torch's default group, which is started here if torchrun, or another

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -63,7 +64,8 @@ class InstanceWeighting(ABC):
         """
         require_int(epoch, "epoch", at_least=0)
         with torch.no_grad():
-            return normalise(self._raw(kappa, max_iter, logits, labels, epoch))
+            log_weights = self._raw(kappa, max_iter, logits, labels, epoch)
+            return _normalisers[-1](log_weights)
 
     @abstractmethod
     def _raw(
@@ -128,6 +130,33 @@ def normalise(log_weights: Tensor) -> Tensor:
     log_weights = log_weights.double().clamp(-1e300, 1e300)  # infinities compare, and differ by 0 from each other
     weights = torch.exp(log_weights - log_weights.max())
     return (weights / weights.mean()).to(torch.float32)
+
+
+Normalise = Callable[[Tensor], Tensor]
+"""Turns logarithms of weights, float64 (n,), into float32 weights (n,)."""
+
+_normalisers: list[Normalise] = [normalise]
+
+
+@contextmanager
+def normalised_by(normaliser: Normalise) -> Iterator[None]:
+    """Let the package's schemes normalise otherwise for a time: over a batch of which they see a part."""
+    _normalisers.append(normaliser)
+    try:
+        yield
+    finally:
+        _normalisers.pop()
+
+
+def sees_parts(weighting: Any) -> bool:
+    """Whether a scheme can weigh a part of a batch under `normalised_by`: it looks at each sample for itself.
+
+    So it is where only `InstanceWeighting` normalises; a scheme that is not known to be of this kind must see the whole
+    batch.
+    """
+    if isinstance(weighting, InstanceWeighting):
+        return type(weighting).__call__ is InstanceWeighting.__call__
+    return bool(getattr(weighting, "sees_parts", False))
 
 
 def require_tensor(value: Any, name: str, dtypes: Sequence[torch.dtype], *, ndim: int) -> None:

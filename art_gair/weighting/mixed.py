@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from art_gair.checks import require_number
-from art_gair.weighting.base import Weighting
+from art_gair.weighting.base import Weighting, sees_parts
 from art_gair.weighting.uniform import UniformWeighting
 
 
@@ -40,6 +40,11 @@ class Mixed:
     def needs_logits(self) -> bool:
         """Whether either scheme does; one that does not say may."""
         return any(getattr(scheme, "needs_logits", True) for scheme in (self.a, self.b))
+
+    @property
+    def sees_parts(self) -> bool:
+        """Whether both can weigh a part of a batch, see `art_gair.weighting.base.sees_parts`."""
+        return all(sees_parts(scheme) for scheme in (self.a, self.b))
 
     def __call__(self, *, kappa: Tensor, max_iter: int, logits: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
         """Weigh a batch: arguments as in `Weighting`, -> (n,), >= 0, mean 1."""
