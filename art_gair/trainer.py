@@ -18,9 +18,12 @@ from art_gair.attacks.art_attack import as_inner_attack
 from art_gair.attacks.base import InnerAttack
 from art_gair.attacks.default import default_attack
 from art_gair.checks import require_int
+from art_gair.distributed.speaking import speaking
+from art_gair.distributed.start import find_group
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
 from art_gair.engine.inputs import as_tensor, check_inputs
+from art_gair.engine.placing import place
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample
@@ -32,6 +35,7 @@ from art_gair.training.options import Options
 from art_gair.training.plan import TrainingPlan
 from art_gair.training.prepare import make_run
 from art_gair.training.progress import Progress
+from art_gair.training.replicas import Replicas
 from art_gair.training.requirements import (
     BurnIn,
     burn_in_epochs,
@@ -42,6 +46,7 @@ from art_gair.training.requirements import (
 )
 from art_gair.training.resume import find_checkpoint
 from art_gair.training.settings import note_settings_left
+from art_gair.training.streams import Streams
 from art_gair.training.train_mode import TrainMode
 from art_gair.training.validation import Validation, ending_with, make_validation
 from art_gair.weighting.base import Weighting
@@ -138,6 +143,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         max_skipped: int = 10,
         resume: bool = False,
         verbose: bool = True,
+        distributed: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """Train on arrays, shuffled anew in each epoch.
@@ -206,12 +212,14 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         options = Options(
             *(nb_epochs, scheduler, scheduler_step, augment, accumulate, seed, non_finite, max_skipped, resume, verbose)
         )
-        tensor_classifier = self._tensor_classifier()
         batch_size = require_int(batch_size, "batch_size", at_least=1)
-        source = epochs_from_arrays(tensor_classifier, x, y, batch_size, unlabelled=self.objective.unlabelled)
+
+        def source(classifier: TensorClassifier, streams: Streams) -> Source:
+            unlabelled = self.objective.unlabelled
+            return epochs_from_arrays(classifier, x, y, batch_size, unlabelled=unlabelled, streams=streams)
+
         validating = (validation_data, validation_attack, keep_best, validate_every, validate_on)
-        validation = make_validation(tensor_classifier, self.classifier, self.attack, *validating)
-        self._train(tensor_classifier, source, validation, options)
+        self._train_together(distributed, source, validating, options)
 
     def fit_generator(
         self,
@@ -232,6 +240,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         max_skipped: int = 10,
         resume: bool = False,
         verbose: bool = True,
+        steps_per_epoch: int | None = None,
+        sharded: bool | None = None,
+        distributed: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """Train on batches as a generator yields them; everything else as in `fit`.
@@ -251,11 +262,18 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         options = Options(
             *(nb_epochs, scheduler, scheduler_step, augment, accumulate, seed, non_finite, max_skipped, resume, verbose)
         )
-        tensor_classifier = self._tensor_classifier()
-        source = epochs_from_generator(tensor_classifier, generator, unlabelled=self.objective.unlabelled)
+        if steps_per_epoch is not None:
+            steps_per_epoch = require_int(steps_per_epoch, "steps_per_epoch", at_least=1)
+        if sharded is not None and not isinstance(sharded, bool):
+            raise TypeError(f"sharded is {sharded!r}; expected True, False or None.")
+        batches = None if steps_per_epoch is None else steps_per_epoch * options.accumulate
+
+        def source(classifier: TensorClassifier, streams: Streams) -> Source:
+            settings: dict[str, Any] = {"streams": streams, "sharded": sharded, "batches": batches}
+            return epochs_from_generator(classifier, generator, unlabelled=self.objective.unlabelled, **settings)
+
         validating = (validation_data, validation_attack, keep_best, validate_every, validate_on)
-        validation = make_validation(tensor_classifier, self.classifier, self.attack, *validating)
-        self._train(tensor_classifier, source, validation, options)
+        self._train_together(distributed, source, validating, options)
 
     def predict(self, x: Any, **kwargs: Any) -> Any:
         """Return the classifier's outputs, float32 (n, nb_classes), as `classifier.predict` does.
@@ -281,21 +299,42 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         check_parts(self.classifier, self.attack, self.weighting, self.objective, self.plugins)
         return FastClassifier(self.classifier, precision=self.precision, compiled=self.compile)
 
+    def _train_together(
+        self,
+        distributed: bool | None,
+        make_source: Callable[[TensorClassifier, Streams], Source],
+        validating: tuple[Any, ...],
+        options: Options,
+    ) -> None:
+        """Train on the processes that take part."""
+        group = find_group(distributed, self.classifier.device)
+        with speaking(first=group.rank == 0), group.together(f"{type(self).__name__}'s fit"):
+            if group.size > 1:
+                place(self.classifier, group.device)
+            tensor_classifier = self._tensor_classifier()
+            source = make_source(tensor_classifier, Streams(group, tensor_classifier.device))
+            validation = make_validation(tensor_classifier, self.classifier, self.attack, *validating)
+            self._train(tensor_classifier, source, validation, options)
+
     def _train(
         self, tensor_classifier: TensorClassifier, source: Source, validation: Validation | None, options: Options
     ) -> None:
         self.train_mode.note()
-        plan = self._plan(tensor_classifier, options)
-        run, made_with = make_run(plan, source, validation, options, self.classifier)
+        streams, group = source.streams, source.streams.group
+        plan = self._plan(tensor_classifier, options, streams)
+        checkpoint = find_checkpoint(self.plugins)
+        run, made_with = make_run(plan, source, validation, options, self.classifier, checkpoint)
         logger.info("Performing adversarial training with GAIRAT: %s", self)
         self.train_mode.log()
         before = self.history, self.best_epoch
         self.history, self.best_epoch = run.history, None
         best = None if validation is None else validation.best
-        progress = Progress(options.nb_epochs, run.scheduler.steps, options.verbose)
+        progress = Progress(options.nb_epochs, run.scheduler.steps, options.verbose and group.rank == 0)
         try:
             with generators.seeded(tensor_classifier.device, options.seed), torch.enable_grad(), ending_with(best):
-                train(run, progress, find_checkpoint(self.plugins) if options.resume else None)
+                streams.begin()
+                train(run, progress, checkpoint if options.resume else None)
+                streams.finish()
         finally:
             self.best_epoch = None if best is None else best.epoch
             if not run.begun:  # resume was refused
@@ -303,8 +342,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             tensor_classifier.module.eval()
             note_settings_left(self.classifier.optimizer, made_with)
 
-    def _plan(self, tensor_classifier: TensorClassifier, options: Options) -> TrainingPlan:
-        second_loss = self.objective.second_attack
+    def _plan(self, tensor_classifier: TensorClassifier, options: Options, streams: Streams) -> TrainingPlan:
+        second_loss, group = self.objective.second_attack, streams.group
+        first = group.rank == 0
         return TrainingPlan(
             classifier=tensor_classifier,
             attack=as_inner_attack(self.attack),
@@ -313,12 +353,14 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             loss=per_sample(self.classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device),
             weighting=self.weighting,
             optimizer=self.classifier.optimizer,
-            plugins=self.plugins,
+            plugins=[plugin for plugin in self.plugins if first or plugin.affects_training],
             train_mode=self.train_mode,
             burn_in=burn_in_epochs(self.burn_in, options.nb_epochs),
             augment=options.augmentation(tensor_classifier),
             max_skipped=options.max_skipped if options.non_finite == "skip" else 0,
             environment={"precision": self.precision, "compile": str(self.compile)},
+            streams=streams,
+            replicas=Replicas(tensor_classifier.module, group) if group.size > 1 else None,
         )
 
     def __repr__(self) -> str:

@@ -29,7 +29,9 @@ class Duplicates:
     across: int
 
 
-def find_duplicates(generator: Iterable[Any], batches: int | None = None, *, distributed: bool | None = None) -> Duplicates:
+def find_duplicates(
+    generator: Iterable[Any], batches: int | None = None, *, distributed: bool | None = None
+) -> Duplicates:
     """Go through a loader once, without training, and count the samples that come more than once.
 
     Call it on each process: with `fit_generator(..., sharded=True)` each brings samples of its own. A

@@ -18,6 +18,9 @@ class Group(Protocol):
 
     size: int
 
+    device: torch.device
+    """Where this process's model belongs."""
+
     def together(self, what: str) -> AbstractContextManager[None]:
         """Surround what all processes do together, named `what`: an error of one ends all with that error."""
         ...
@@ -54,6 +57,7 @@ class Alone:
     """One process; nothing is exchanged."""
 
     rank, size = 0, 1
+    device = torch.device("cpu")
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,7 +39,7 @@ class Processes:
     """How often groups were opened so far: it must be the same on each process."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self.device = local_device(device)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.store: Any = dist.distributed_c10d._get_default_store()
         self.timeout = _timeout()
@@ -153,6 +154,16 @@ class Processes:
         box = [value if self.rank == 0 else None]
         dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
+
+
+def local_device(device: torch.device) -> torch.device:
+    """Return the GPU of this process, by torchrun's LOCAL_RANK; the CPU as it is, and a GPU that was chosen already."""
+    if device.type != "cuda" or torch.cuda.device_count() < 2:
+        return device
+    local = int(os.environ.get("LOCAL_RANK", dist.get_rank() % torch.cuda.device_count()))
+    if local >= torch.cuda.device_count():
+        raise ValueError(f"distributed: LOCAL_RANK is {local}, and there are {torch.cuda.device_count()} GPUs here.")
+    return torch.device("cuda", local)
 
 
 def _lost_contact(error: BaseException) -> bool:

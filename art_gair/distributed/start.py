@@ -58,16 +58,6 @@ def _end() -> None:
         dist.destroy_process_group()
 
 
-def local_device(device: torch.device) -> torch.device:
-    """Return the GPU of this process, by torchrun's LOCAL_RANK; the CPU as it is, and a GPU that was chosen already."""
-    if device.type != "cuda" or torch.cuda.device_count() < 2:
-        return device
-    local = int(os.environ.get("LOCAL_RANK", dist.get_rank() % torch.cuda.device_count()))
-    if local >= torch.cuda.device_count():
-        raise ValueError(f"distributed: LOCAL_RANK is {local}, and there are {torch.cuda.device_count()} GPUs here.")
-    return torch.device("cuda", local)
-
-
 def is_first() -> bool:
     """Whether this process is the one that speaks: of rank 0, or alone."""
     if dist.is_available() and dist.is_initialized():

@@ -34,13 +34,20 @@ class PerSample:
             raise ValueError(f"it gives {tuple(values.shape)} values for {len(labels)} samples")
         return torch.where(labels >= 0, values, 0.0) * (self.scale(labels) if scale is None else scale)
 
-    def scale(self, labels: Tensor) -> Tensor | int:
-        """Return what the values of a batch are multiplied by, so that their mean is its reduced loss."""
-        n = len(labels)
+    def scale(
+        self, labels: Tensor, n: int | None = None, add_up: Callable[[Tensor], Tensor] = lambda divisor: divisor
+    ) -> Tensor | int:
+        """Return what the values of a batch are multiplied by, so that their mean is its reduced loss.
+
+        :param n: samples of the whole batch, of which the labels are a part; None: they are all.
+        :param add_up: returns the divisor of the whole batch from that of these labels.
+        """
+        n = len(labels) if n is None else n
         if self.reduction == "sum":
             return n
         labelled = labels >= 0
         divisor = (labelled.float() if self.weight is None else self.weight[labels.clamp(min=0)] * labelled).sum()
+        divisor = add_up(divisor)
         # A tensor over a tensor: a number over a tensor is a reciprocal times it, and n * (1 / n) need not be 1.
         return torch.where(divisor > 0, torch.full_like(divisor, n) / divisor, 0.0)
 

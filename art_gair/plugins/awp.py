@@ -48,7 +48,7 @@ class AWP(Plugin):
             yield
             return
         buffers = copied(live_state(self.module, parameters=False))
-        grads = self._gradients(loss)
+        grads = loss.gradients(self.weights)
         put_back(self.module, buffers, parameters=False)
         before = clones(self.weights)
         try:
@@ -56,13 +56,6 @@ class AWP(Plugin):
             yield
         finally:
             copy_all(self.weights, before)
-
-    def _gradients(self, loss: BatchLoss) -> list[Tensor | None]:
-        total: list[Tensor | None] = [None] * len(self.weights)
-        for part in loss.parts():
-            grads = torch.autograd.grad(part, self.weights, allow_unused=True)
-            total = [b if a is None else a if b is None else a + b for a, b in zip(total, grads, strict=True)]
-        return total
 
     @torch.no_grad()
     def _perturb(self, grads: Sequence[Tensor | None]) -> None:

@@ -24,7 +24,14 @@ class BatchLoss(Protocol):
         ...
 
     def parts(self) -> Iterator[Tensor]:
-        """Yield it in parts whose sum is the whole: with `accumulate`, so that one part's graph is held at a time."""
+        """Yield it in parts whose sum is the whole: with `accumulate`, so that one part's graph is held at a time.
+
+        On several processes each has the loss of its own samples; the mean over the processes is the whole.
+        """
+        ...
+
+    def gradients(self, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return the gradient of the whole batch's loss to each parameter, on all processes the same."""
         ...
 
 

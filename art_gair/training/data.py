@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from art.data_generators import DataGenerator, PyTorchDataGenerator
 from torch import Tensor
+from torch.utils.data import DistributedSampler
 
-from art_gair import generators
+from art_gair.distributed.group import ALONE
+from art_gair.distributed.share import Share, split
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.hashing import hash_rows
 from art_gair.training.semi_supervised import SemiSupervisedBatches
+from art_gair.training.stream import Stream
+from art_gair.training.streams import GLOBAL, Streams
 
-Batch = tuple[Tensor, Tensor, bool]
-"""x in the type that was given, labels int64 (n,), and whether there are missing ones among them."""
+
+class Batch(NamedTuple):
+    """The samples of a batch, or those of them that this process computes."""
+
+    x: Tensor  #: in the type that was given
+    labels: Tensor  #: int64 (n,)
+    some_missing: bool = False  #: whether there are labels of -1 among them
+    share: Share | None = None  #: which they are, where several processes share the batch
 
 
 @dataclass
@@ -33,6 +43,9 @@ class Source:
     :param generators: random generators of the source's own, beside the global ones.
     :param bounds: where the batches of arrays begin and end in `order`; None for a generator.
     :param order: the rows of the arrays in the order of the present epoch, (n,) on the host.
+    :param streams: what is drawn from, and the processes that share each batch.
+    :param sharded: whether each process's generator yields its own part of a batch, or all of it.
+    :param set_epoch: tells the source which epoch begins.
     """
 
     epoch: Callable[..., Iterator[Batch]]
@@ -42,18 +55,25 @@ class Source:
     generators: list[torch.Generator] = field(default_factory=list)
     bounds: list[int] | None = None
     order: Tensor | None = None
+    streams: Streams = GLOBAL
+    sharded: bool = False
+    set_epoch: Callable[[int], None] = lambda epoch: None
 
     def __call__(self) -> Iterator[Batch]:
         """Begin an epoch."""
         return self.epoch()
 
-    def read_generators(self, device: torch.device) -> dict[str, Any]:
-        """Return where the global random generators and those of the source stand."""
-        return {"global": generators.read(device), "own": [generator.get_state() for generator in self.generators]}
+    def lent_generators(self) -> AbstractContextManager[None]:
+        """Surround what a generator draws: alike on each process, unless each has samples of its own."""
+        return nullcontext() if self.sharded else self.streams.lent()
 
-    def put_back_generators(self, device: torch.device, state: dict[str, Any]) -> None:
+    def read_generators(self) -> dict[str, Any]:
+        """Return where the random streams of the training and those of the source stand."""
+        return {"global": self.streams.read(), "own": [generator.get_state() for generator in self.generators]}
+
+    def put_back_generators(self, state: dict[str, Any]) -> None:
         """Put them where `read_generators` found them."""
-        generators.put_back(device, state["global"])
+        self.streams.put_back(state["global"])
         for generator, values in zip(self.generators, state["own"], strict=True):
             generator.set_state(values)
 
@@ -62,14 +82,27 @@ RESIDENT_BYTES = 2**30
 """Data of at most this size are put on a GPU for good; larger ones stay on the host and cross batch by batch."""
 
 
-def epochs_from_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size: int, *, unlabelled: bool) -> Source:
+def epochs_from_arrays(
+    classifier: TensorClassifier,
+    x: Any,
+    y: Any,
+    batch_size: int,
+    *,
+    unlabelled: bool,
+    streams: Streams | None = None,
+) -> Source:
     """Shuffle arrays anew in each epoch; everything is checked here, before the first batch.
 
     The order comes from torch's generator of the CPU wherever the data lie: a seed gives the same one on any device.
     The arrays are not copied, but for those put on a GPU (`RESIDENT_BYTES`); a batch is, when it is its turn.
 
     :param unlabelled: whether -1 is a label too, here and below.
+    :param streams: what the order is drawn from, and the processes that share each batch, here and below; None: the
+        global generators, and this process alone.
+    :raises ValueError: if a batch has less samples than there are processes.
     """
+    streams = Streams(ALONE, classifier.device) if streams is None else streams
+    group = streams.group
     inputs = classifier.inputs(x)
     labels = classifier.labels(y, len(inputs), unlabelled=unlabelled)
     missing = (labels < 0).cpu() if unlabelled else None  # the host must know without asking the device
@@ -77,21 +110,29 @@ def epochs_from_arrays(classifier: TensorClassifier, x: Any, y: Any, batch_size:
         inputs = inputs.to(classifier.device)
     labels = labels.to(inputs.device)
     bounds = _bounds(len(inputs), batch_size)
+    if min(batch_size, len(inputs)) < group.size:
+        raise ValueError(
+            f"batch_size is {batch_size} and x has {len(inputs)} samples, for {group.size} processes; batch_size counts "
+            "the samples of all processes together, expected at least one each."
+        )
 
     def epoch(first: int = 0) -> Iterator[Batch]:
-        source.order = order = torch.randperm(len(inputs))
+        source.order = order = torch.randperm(len(inputs), generator=streams.order)
         places = order.to(inputs.device)
 
         def batch(start: int, end: int) -> Batch:
-            rows = places[start:end]
-            return inputs[rows], labels[rows], missing is not None and bool(missing[order[start:end]].any())
+            share = None if group.size == 1 else split(end - start, group.rank, group.size)
+            if share is not None:
+                start, end = start + share.first, start + share.first + share.rows
+            rows, some_missing = places[start:end], missing is not None and bool(missing[order[start:end]].any())
+            return Batch(inputs[rows], labels[rows], some_missing, share)
 
         return (batch(start, end) for start, end in pairwise(bounds[first:]))
 
     def content() -> dict[str, str]:
         return {"x": hash_rows(inputs), "y": hash_rows(labels), "batch_size": str(batch_size)}
 
-    source = Source(epoch, len(bounds) - 1, content, bounds=bounds)
+    source = Source(epoch, len(bounds) - 1, content, bounds=bounds, streams=streams)
     return source
 
 
@@ -103,13 +144,31 @@ def _bounds(n: int, batch_size: int) -> list[int]:
     return [*starts, n]
 
 
-def epochs_from_generator(classifier: TensorClassifier, generator: Any, *, unlabelled: bool) -> Source:
+def epochs_from_generator(
+    classifier: TensorClassifier,
+    generator: Any,
+    *,
+    unlabelled: bool,
+    streams: Streams | None = None,
+    sharded: bool | None = None,
+    batches: int | None = None,
+) -> Source:
     """Take the batches of an ART generator, a DataLoader, or any iterable that can be gone through once an epoch.
 
+    :param sharded: None: if a DataLoader has a DistributedSampler.
+    :param batches: of an epoch, taken from an endless stream; None: an epoch is one pass through the generator.
     :raises TypeError: for an iterator, which would be empty in the second epoch, and for what is not iterable.
     :raises ValueError: for an ART generator without a size; during an epoch, for a batch that is no pair (x, y).
     """
-    passes = _passes(generator)
+    streams = Streams(ALONE, classifier.device) if streams is None else streams
+    loader = generator.iterator if isinstance(generator, PyTorchDataGenerator) else generator
+    several = streams.group.size > 1
+    sharded = several and (_has_distributed_sampler(loader) if sharded is None else sharded)
+    settings = {"sharded": "True"} if sharded else {}
+    if batches is not None:
+        settings["generator's batches an epoch"] = str(batches)
+    one_pass = _passes(generator)
+    passes = one_pass if batches is None else Stream(one_pass, batches)
 
     def epoch() -> Iterator[Batch]:
         batch: Any
@@ -118,10 +177,33 @@ def epochs_from_generator(classifier: TensorClassifier, generator: Any, *, unlab
                 raise ValueError(f"generator yielded {_outline(batch)}; expected a pair (x, y).")
             x = classifier.inputs(batch[0], "generator's x")
             labels = classifier.labels(batch[1], len(x), "generator's y", unlabelled=unlabelled)
-            yield x, labels, unlabelled and bool((labels < 0).any())
+            yield Batch(x, labels, unlabelled and bool((labels < 0).any()))
 
-    loader = generator.iterator if isinstance(generator, PyTorchDataGenerator) else generator
-    return Source(epoch, _length(generator), lambda: _content(loader), _environment(loader), _own_generators(loader))
+    return Source(
+        epoch,
+        _length(generator) if batches is None else batches,
+        lambda: {**_content(loader), **settings},
+        _environment(loader),
+        _own_generators(loader),
+        streams=streams,
+        sharded=sharded,
+        set_epoch=lambda epoch: _set_epoch(loader, epoch) if several else None,
+    )
+
+
+def _has_distributed_sampler(loader: Any) -> bool:
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    samplers = (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    return any(isinstance(sampler, DistributedSampler) for sampler in samplers)
+
+
+def _set_epoch(loader: Any, epoch: int) -> None:
+    """Tell a DistributedSampler, and whatever else has set_epoch, which epoch begins: it shuffles by that number."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    parts = (loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler)
+    for part in {id(p): p for p in (*parts, getattr(batch_sampler, "sampler", None))}.values():
+        if callable(getattr(part, "set_epoch", None)):
+            part.set_epoch(epoch)
 
 
 def _content(loader: Any) -> dict[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import torch
 
 from art_gair.training.data import Batch, Source
+from art_gair.training.meeting import meet
 
 logger = logging.getLogger(__name__)
 
@@ -33,32 +34,35 @@ class EpochBatches:
     are asked for with them as they stood then, since a transformation may draw from them.
 
     :param accumulate: batches a step.
+    :param left: whether a signal has come that ends the training.
     """
 
-    def __init__(self, source: Source, device: torch.device, accumulate: int) -> None:
-        self.source, self.device, self.accumulate = source, device, accumulate
-        self.began = self.source.read_generators(self.device)
+    def __init__(
+        self, source: Source, device: torch.device, accumulate: int, left: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.source, self.device, self.accumulate, self.left = source, device, accumulate, left
+        self.began = self.source.read_generators()
         self.pulls, self.before_pulls = 0, [self.began]
         self.last_labels = ""
         self.replayed: dict[str, Any] | None = None
 
     def __iter__(self) -> Iterator[list[Batch]]:
         """Begin the epoch."""
-        return self._groups(self.source() if self.source.bounds is not None else self._watched())
+        return self._groups(self.source()) if self.source.bounds is not None else self._groups_of_generator()
 
     def resumed(self, state: dict[str, Any], taken: int) -> Iterator[list[Batch]]:
         """Go on in an epoch after `taken` steps, where `state` was saved; put the generators back as they were then."""
-        now = self.source.read_generators(self.device)
-        self.source.put_back_generators(self.device, state["began"])
-        self.began = self.source.read_generators(self.device)
+        now = self.source.read_generators()
+        self.source.put_back_generators(state["began"])
+        self.began = self.source.read_generators()
         if self.source.bounds is not None:
             groups = self._groups(self.source.epoch(taken * self.accumulate))
         else:
             self.replayed = state
-            groups = self._groups(self._watched())
+            groups = self._groups_of_generator()
             if sum(1 for _ in islice(groups, taken)) < taken:
                 raise ValueError(f"generator yielded fewer batches than the {taken * self.accumulate} taken before.")
-        self.source.put_back_generators(self.device, now)
+        self.source.put_back_generators(now)
         return groups
 
     def state(self) -> dict[str, Any]:
@@ -75,7 +79,13 @@ class EpochBatches:
         return rows
 
     def _groups(self, batches: Iterable[Batch]) -> Iterator[list[Batch]]:
-        return grouped(on_device(merge_singles(batches), self.device), self.accumulate)
+        return grouped(on_device(batches, self.device), self.accumulate)
+
+    def _groups_of_generator(self) -> Iterator[list[Batch]]:
+        batches, group = merge_singles(self._watched()), self.source.streams.group
+        if group.size > 1:
+            batches = meet(batches, group, sharded=self.source.sharded, left=self.left)
+        return self._groups(batches)
 
     def _watched(self) -> Iterator[Batch]:
         """Yield the source's batches; note where the generators stood before each was asked for."""
@@ -84,9 +94,10 @@ class EpochBatches:
             replayed = self.replayed
             ahead = 0 if replayed is None else replayed["pulls"] - self.pulls
             if replayed is not None and 0 < ahead <= len(replayed["before_pulls"]):
-                self.source.put_back_generators(self.device, replayed["before_pulls"][-ahead])
-            self.before_pulls = [*self.before_pulls, self.source.read_generators(self.device)][-IN_FLIGHT:]
-            batch = next(batches, None)
+                self.source.put_back_generators(replayed["before_pulls"][-ahead])
+            self.before_pulls = [*self.before_pulls, self.source.read_generators()][-IN_FLIGHT:]
+            with self.source.lent_generators():
+                batch = next(batches, None)
             self.pulls += 1
             self.last_labels = _hash_labels(batch)
             if replayed is not None and self.pulls == replayed["pulls"] and self.last_labels != replayed["last_labels"]:
@@ -123,7 +134,7 @@ def merge_singles(batches: Iterable[Batch]) -> Iterator[Batch]:
         if held is None:
             held = batch
         elif (len(batch[0]) == 1) != (len(held[0]) == 1):
-            held = (torch.cat([held[0], batch[0]]), torch.cat([held[1], batch[1]]), held[2] or batch[2])
+            held = Batch(torch.cat([held[0], batch[0]]), torch.cat([held[1], batch[1]]), held[2] or batch[2])
         else:
             yield held
             held = batch
@@ -134,10 +145,11 @@ def merge_singles(batches: Iterable[Batch]) -> Iterator[Batch]:
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Bring batches to the device, x as float32; to a GPU through pinned memory, one ahead of their use."""
     ahead: list[Batch] = []
-    for x, labels, some_missing in batches:
+    for x, labels, some_missing, share in batches:
         if device.type == "cuda" and x.is_cpu:
             x, labels = x.pin_memory(), labels.pin_memory()
-        ahead.append((x.to(device, non_blocking=True).float(), labels.to(device, non_blocking=True), some_missing))
+        x, labels = x.to(device, non_blocking=True).float(), labels.to(device, non_blocking=True)
+        ahead.append(Batch(x, labels, some_missing, share))
         if device.type != "cuda" or len(ahead) > 1:
             yield ahead.pop(0)
     yield from ahead

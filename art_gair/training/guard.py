@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from art_gair.distributed.group import ALONE, Group, flags_of
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.model_state import State, alike, copied, live_state, put_back
 from art_gair.training.finite import all_finite, are_finite
@@ -48,6 +49,7 @@ class FiniteGuard:
 
     :param classifier: whose model to guard.
     :param optimizer: of the training.
+    :param group: the processes that take the step together, and judge it alike.
     :param max_skipped: steps of an epoch that may be undone and passed over before `require_finite` raises. Above 0
         each step waits for the device.
     """
@@ -55,8 +57,14 @@ class FiniteGuard:
     READ_EVERY = 64
     """Steps between two looks at the flag on a device that runs ahead of the host."""
 
-    def __init__(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer, max_skipped: int = 0) -> None:
-        self.max_skipped, self.skipped = max_skipped, 0
+    def __init__(
+        self,
+        classifier: TensorClassifier,
+        optimizer: torch.optim.Optimizer,
+        max_skipped: int = 0,
+        group: Group = ALONE,
+    ) -> None:
+        self.max_skipped, self.skipped, self.group = max_skipped, 0, group
         self.losses: deque[Tensor] = deque(maxlen=LAST_LOSSES + self.READ_EVERY)
         self.module, self.optimizer = classifier.module, optimizer
         self.buffers: State = {}
@@ -94,7 +102,14 @@ class FiniteGuard:
             raise
 
     @torch.no_grad()
-    def step(self, loss: Tensor, weights: Tensor, seen: Sequence[Tensor], gradients: Sequence[Tensor] = ()) -> bool:
+    def step(
+        self,
+        loss: Tensor,
+        weights: Tensor,
+        seen: Sequence[Tensor],
+        gradients: Sequence[Tensor] = (),
+        whole: Tensor | None = None,
+    ) -> bool:
         """Take the optimizer's step if all stays finite and the weights are >= 0, mean 1; else put all back.
 
         Returns whether the step counts: False only for one that is skipped.
@@ -103,12 +118,17 @@ class FiniteGuard:
         :param weights: of the batch, (n,).
         :param seen: what the weights were made from; if that is not finite, they are not to blame.
         :param gradients: of the attack, to the inputs.
+        :param whole: on several processes the weights of the whole batch, empty where these have mean 1 by the way they
+            are made; `weights` and the rest are then this process's own, but for the loss.
         """
         before = Snapshot(self.module, self.optimizer, self.buffers)
         try:
             self.optimizer.step()
-            self._judge_weights(weights, seen)
-            self._judge_gradients(gradients, [*seen, loss.detach()])
+            if self.group.size > 1:
+                self._judge_together(weights if whole is None else whole, weights, seen, gradients)
+            else:
+                self._judge_weights(weights, seen)
+                self._judge_gradients(gradients, [*seen, loss.detach()])
             self._judge(before, loss.detach())
         except BaseException:
             before.restore()
@@ -142,6 +162,14 @@ class FiniteGuard:
             self.finite_gradients &= all_finite(gradients) | ~self.finite | ~all_finite(seen)
         elif not are_finite(gradients) and are_finite(seen):
             self.finite_gradients.fill_(False)
+
+    def _judge_together(self, whole: Tensor, own: Tensor, seen: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Look at weights and gradients, and agree with the other processes on what they are."""
+        sound = are_sound(whole) if len(whole) else (own >= 0).all()
+        flags = flags_of([sound, _all_finite(gradients, sound), _all_finite(seen, sound)], self.finite.device)
+        sound, finite_gradients, finite_seen = self.group.all_true(flags)
+        self.sound_weights &= sound | ~self.finite | ~finite_seen
+        self.finite_gradients &= finite_gradients | ~self.finite | ~finite_seen
 
     def _judge(self, before: Snapshot, loss: Tensor) -> None:
         """Look at what the step left, and put back what was there before if it is not finite."""
@@ -208,6 +236,11 @@ class FiniteGuard:
             sentences.append(f"Its samples were {str(rows[:32])[1:-1]}{', ...' if len(rows) > 32 else ''}.")
         sentences.append(f"The last losses were {', '.join(f'{loss.item():g}' for loss in losses)}.")
         return " ".join([*sentences, cause.format(lr=f"{lr:g}")])
+
+
+def _all_finite(tensors: Sequence[Tensor], like: Tensor) -> Tensor:
+    filled = [t for t in tensors if t.numel()]
+    return all_finite(filled) if filled else torch.ones_like(like, dtype=torch.bool)
 
 
 def _of_new_form(state: State, earlier: State) -> State:

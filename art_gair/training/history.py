@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
+from art_gair.distributed.group import ALONE, Group
 from art_gair.objectives.base import Terms
 from art_gair.training.effective_batch import Part
 
@@ -75,15 +76,19 @@ class WatchedRecord(dict[str, Any]):
 
 
 class EpochMeter:
-    """Sums over the steps of one epoch; nothing here makes a step wait for the device."""
+    """Sums over the steps of one epoch; nothing here makes a step wait for the device.
 
-    def __init__(self, max_iter: int, device: torch.device) -> None:
+    :param group: the processes whose samples are summed.
+    """
+
+    def __init__(self, max_iter: int, device: torch.device, group: Group = ALONE) -> None:
+        self.group = group
         self.began = time.perf_counter()
         self.histogram: Tensor | None = None
         self.max_iter, self.device = max_iter, device
         self.lr = 0.0  # at the beginning of the epoch
         self.skipped = 0
-        self.passes: float = 0
+        self.passes: float | Tensor = 0.0
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
         self.edges = torch.tensor(WEIGHT_EDGES, device=device)
         self.weight_histogram = torch.zeros(len(WEIGHT_EDGES) + 1, dtype=torch.int64, device=device)
@@ -93,21 +98,48 @@ class EpochMeter:
         self.batches = 0
 
     @torch.no_grad()
-    def update(self, weights: Tensor, terms: Terms, total: Tensor, labels: Tensor, kappa: Tensor | None) -> None:
-        """Add one step's batch."""
-        n = len(labels)
+    def update(
+        self,
+        weights: Tensor,
+        terms: Terms,
+        total: Tensor,
+        labels: Tensor,
+        kappa: Tensor | None,
+        *,
+        passes: float = 0.0,
+        n: int | None = None,
+    ) -> None:
+        """Add one step's batch: this process's samples of it, which are summed with those of the others at once.
+
+        :param passes: of the attack over these samples.
+        :param n: samples of the whole batch; None: these are all.
+        """
+        n = len(labels) if n is None else n
         unweighted = terms.weighted if terms.plain is None else terms.weighted + terms.plain
         correct = (terms.logits.argmax(dim=1) == labels).sum()
-        effective = weights.sum() ** 2 / weights.dot(weights)
-        self.sums += torch.stack([total * n, unweighted.sum(), correct.to(total.dtype), effective.to(total.dtype)])
+        sums = torch.stack([total * n, unweighted.sum(), weights.sum(), weights.dot(weights)]).double()
+        counts = [sums.new_full((1,), passes), correct[None], self._count_bins(weights)]
         if kappa is not None:
-            if self.histogram is None:  # counted at once: small tensors kept until the end fragment the memory
-                self.histogram = torch.zeros(self.max_iter + 1, dtype=torch.int64, device=self.device)
-            self.histogram.scatter_add_(0, kappa, torch.ones_like(kappa))
-        bins = torch.bucketize(weights.float(), self.edges)
-        self.weight_histogram.scatter_add_(0, bins, torch.ones_like(bins))
+            counts.append(kappa.new_zeros(self.max_iter + 1).scatter_add_(0, kappa, torch.ones_like(kappa)))
+        self._add(self.group.sum(torch.cat([sums, *(count.double() for count in counts)])), kappa is not None)
         self.samples += n
         self.batches += 1
+
+    def _count_bins(self, weights: Tensor) -> Tensor:
+        bins = torch.bucketize(weights.float(), self.edges)
+        return torch.zeros_like(self.weight_histogram).scatter_add_(0, bins, torch.ones_like(bins))
+
+    def _add(self, summed: Tensor, counted: bool) -> None:
+        """Add what all processes together have measured."""
+        loss, plain, weight, squares, passes, correct = summed[:6]
+        self.sums += torch.stack([loss, plain, correct, weight**2 / squares])
+        self.passes = self.passes + passes
+        bins = len(self.weight_histogram)
+        self.weight_histogram += summed[6 : 6 + bins].long()
+        if counted:
+            if self.histogram is None:  # counted at once: small tensors kept until the end fragment the memory
+                self.histogram = torch.zeros(self.max_iter + 1, dtype=torch.int64, device=self.device)
+            self.histogram += summed[6 + bins :].long()
 
     @torch.no_grad()
     def look(self, parts: Sequence[Part]) -> None:
@@ -141,6 +173,7 @@ class EpochMeter:
     def record(self, epoch: int, burn_in: bool, lam: float | None, accuracies: Accuracies | None) -> EpochRecord:
         """Read the sums, the epoch's one wait for the device."""
         weighted, plain, correct, effective = self.sums.tolist()
+        passes = float(self.passes)
         return EpochRecord(
             epoch=epoch,
             burn_in=burn_in,
@@ -150,7 +183,7 @@ class EpochMeter:
             clean_accuracy=None if accuracies is None else accuracies.clean,
             robust_accuracy=None if accuracies is None else accuracies.robust,
             kappa_histogram=[] if self.histogram is None else self.histogram.tolist(),
-            attack_passes=None if math.isnan(self.passes) or self.passes == 0 else self.passes / self.samples,
+            attack_passes=None if math.isnan(passes) or passes == 0 else passes / self.samples,
             effective_sample_size=effective / self.batches,
             weight_histogram=self.weight_histogram.tolist(),
             skipped_batches=self.skipped,

@@ -10,6 +10,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from art_gair.distributed.group import ALONE, Group
+
 logger = logging.getLogger(__name__)
 
 HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
@@ -26,9 +28,12 @@ class Interrupts:
     """While it is entered, a first signal is noted, and a second one takes effect.
 
     Handlers that the program has set itself are left alone, and so are all where it is not entered in the main thread.
+
+    :param group: the processes of the training; a signal to one of them counts for all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, group: Group = ALONE) -> None:
+        self.group = group
         self.received: signal.Signals | None = None
         self.raised = False
         self._before: dict[signal.Signals, Any] = {}
@@ -55,9 +60,18 @@ class Interrupts:
         if error is None and self.received is not None and not self.raised:
             raise self.error("The training had ended when the signal came.")
 
+    def agree(self) -> bool:
+        """Return whether a signal has come to any of the processes; each must ask at the same place."""
+        if self.group.size > 1:
+            mine = 0 if self.received is None else int(self.received)
+            first = max(numbers[0] for numbers in self.group.gather_numbers([mine]))
+            if first and self.received is None:
+                self.received = signal.Signals(first)
+        return self.received is not None
+
     def check(self) -> None:
         """Raise LeavingError if a signal has come."""
-        if self.received is not None:
+        if self.agree():
             raise LeavingError
 
     def error(self, message: str) -> BaseException:

@@ -10,6 +10,7 @@ from art_gair.training.data import Batch
 from art_gair.training.history import Accuracies, EpochMeter, WatchedRecord
 from art_gair.training.hooks import around_training, around_validation, between_steps, end_epoch, find_candidates
 from art_gair.training.interrupts import LeavingError
+from art_gair.training.meeting import LostSourceError
 from art_gair.training.progress import Progress
 from art_gair.training.resume import resume
 from art_gair.training.run import TrainingRun
@@ -53,18 +54,22 @@ def _train_epoch(run: TrainingRun, progress: Progress) -> None:
         _rest(run)
     run.require_finite(now=True)
     _require_batches(run, meter)
+    if run.plan.replicas is not None:
+        run.plan.replicas.settle_buffers()
     accuracies = _validate(run, step, progress)
     record = meter.record(run.epoch, step.in_burn_in, _lam(step.weighting, run.epoch), accuracies)
     run.end_epoch(record)
-    run.notices.look(run.history, meter)
+    if run.group.rank == 0:
+        run.notices.look(run.history, meter)
     run.scheduler.end_epoch(record)
     progress.end_epoch(record, run.history)
-    run.stopped = end_epoch(run.plan.plugins, WatchedRecord.of(record, meter.examples))
+    stopped = end_epoch(run.plan.plugins, WatchedRecord.of(record, meter.examples))
+    run.stopped = any(numbers[0] for numbers in run.group.gather_numbers([stopped]))
 
 
 def _rest(run: TrainingRun) -> None:
     """Let plugins look at a run at rest, and save it; leave if a signal asked for it."""
-    run.leaving = run.interrupts.received is not None
+    run.leaving = run.interrupts.agree()
     between_steps(run.plan.plugins, run)
     if run.leaving:
         place = f"in epoch {run.epoch} after batch {run.batch - 1}" if run.batch else f"before epoch {run.epoch}"
@@ -77,8 +82,10 @@ def _uninterrupted(run: TrainingRun, groups: Iterator[list[Batch]]) -> Iterator[
     while True:
         try:
             group = next(groups, None)
-        except Exception:
-            if run.interrupts.received is None:
+        except Exception as error:
+            if run.group.size > 1 and not isinstance(error, LostSourceError):
+                raise
+            if run.group.size == 1 and run.interrupts.received is None:
                 raise
             _rest(run)
         if group is None:

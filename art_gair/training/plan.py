@@ -15,7 +15,9 @@ from art_gair.objectives.per_sample import PerSampleLoss
 from art_gair.plugins.base import Plugin
 from art_gair.training.augment import Augment
 from art_gair.training.guard import FiniteGuard
+from art_gair.training.replicas import Replicas
 from art_gair.training.step import TrainingStep
+from art_gair.training.streams import Streams
 from art_gair.training.train_mode import TrainMode
 from art_gair.training.weights import TryingOut
 from art_gair.weighting.base import Weighting
@@ -40,9 +42,13 @@ class TrainingPlan:
     max_skipped: int
     environment: dict[str, str]
     """Settings that may differ when the training is resumed."""
+    streams: Streams
+    replicas: Replicas | None
+    """The model on several processes."""
 
     def __post_init__(self) -> None:
-        self.guard = FiniteGuard(self.classifier, self.optimizer, self.max_skipped)
+        self.group = self.streams.group
+        self.guard = FiniteGuard(self.classifier, self.optimizer, self.max_skipped, self.group)
 
     def stateful(self) -> dict[str, Any]:
         """Return the parts beside model, optimizer and plugins that have a state of their own, by name."""
@@ -71,6 +77,8 @@ class TrainingPlan:
             epoch=epoch,
             in_burn_in=self.burn_in[epoch],
             augment=self.augment,
+            streams=self.streams,
+            replicas=self.replicas,
         )
 
     def _weighting(self, epoch: int) -> Weighting:

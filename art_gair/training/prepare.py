@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from art_gair.distributed.group import require_same
+from art_gair.engine.model_state import live_state
+from art_gair.hashing import hash_tensor
+from art_gair.plugins.checkpoint import Checkpoint
 from art_gair.training.data import Source
 from art_gair.training.interrupts import Interrupts
 from art_gair.training.options import Options
 from art_gair.training.plan import TrainingPlan
 from art_gair.training.requirements import check_schedules, check_validated
-from art_gair.training.resume import find_checkpoint
 from art_gair.training.run import TrainingRun
 from art_gair.training.schedulers import Scheduler
 from art_gair.training.settings import Settings, describe, describe_loss, describe_model, settings_made_with
@@ -22,13 +28,14 @@ def make_run(
     validation: Validation | None,
     options: Options,
     classifier: Any,
+    checkpoint: Checkpoint | None,
 ) -> tuple[TrainingRun, Settings]:
     """Return a training at its beginning, and the settings that its optimizer was made with.
 
     :param classifier: the user's PyTorchClassifier.
+    :param checkpoint: the first of the training's plugins that saves it.
     :raises TypeError, ValueError: if the parts do not go together, by the name of the argument.
     """
-    checkpoint = find_checkpoint(plan.plugins)
     if options.resume and checkpoint is None:
         raise ValueError("resume is True, but no Checkpoint is among the plugins; expected one, with the folder.")
     check_schedules(options.nb_epochs, plan.attack, plan.weighting)
@@ -52,11 +59,26 @@ def make_run(
         nb_epochs=options.nb_epochs,
         accumulate=options.accumulate,
         settings={},
-        interrupts=Interrupts(),
+        interrupts=Interrupts(plan.group),
     )
-    if checkpoint is not None:
+    if checkpoint is not None or plan.group.size > 1:
         run.settings = {**made_with, **_describe(run, options, classifier)}
+    if plan.group.size > 1:
+        require_same(plan.group, _must_be_alike(run), "the training")
     return run, made_with
+
+
+def _must_be_alike(run: TrainingRun) -> Settings:
+    """Return what must be the same on each process: all that decides the result, but for data that each has itself."""
+    own = [name for name in run.settings if run.source.sharded and name.startswith("generator's")]
+    weights = {f"values of the model's {name}": _hash(t) for name, t in live_state(run.plan.classifier.module).items()}
+    alike = {name: value for name, value in run.settings.items() if name not in own}
+    also = {"nb_epochs": str(run.nb_epochs), "burn_in": str(run.plan.burn_in), "precision": str(run.plan.environment)}
+    return {**alike, **weights, **also, "version of torch": torch.__version__, "resume": str(run.resumed)}
+
+
+def _hash(t: Tensor | None) -> str:
+    return "None" if t is None else hash_tensor(t)
 
 
 def _describe(run: TrainingRun, options: Options, classifier: Any) -> Settings:

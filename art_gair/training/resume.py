@@ -39,7 +39,7 @@ def resume(run: TrainingRun, checkpoint: Checkpoint, progress: Progress) -> None
 
     :raises ValueError: if that is another training, with what differs; nothing is changed then.
     """
-    found = checkpoint.load()
+    found = run.group.from_first(checkpoint.load() if run.group.rank == 0 else None)
     if found is None:
         logger.warning("resume=True: %s holds no checkpoint; the training begins.", checkpoint.folder)
         return

@@ -56,6 +56,7 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.device = self.plan.classifier.device
         self.notices = Notices(0 if self.validation is None else len(self.validation.x))
+        self.group = self.plan.group
         self.validated = [] if self.validation is None else self.validation.at(self.nb_epochs)
         if self.validation is not None:
             self.validation.check = self.interrupts.check
@@ -73,12 +74,14 @@ class TrainingRun:
         if self.meter is not None and self._ahead is not None:
             groups, self._ahead = self._ahead, None
             return self.plan.make_step(self.epoch, self.batch, self.meter.skipped), self.meter, groups
+        self.plan.streams.begin_epoch(self.epoch)
+        self.source.set_epoch(self.epoch)
         step = self.plan.make_step(self.epoch)
-        self.meter = EpochMeter(step.max_iter, self.device)
+        self.meter = EpochMeter(step.max_iter, self.device, self.group)
         for plugin in self.plan.plugins:
             plugin.begin_epoch(self.epoch)
         self.meter.lr = float(self.plan.optimizer.param_groups[0]["lr"])
-        self.batches = EpochBatches(self.source, self.device, self.accumulate)
+        self.batches = EpochBatches(self.source, self.device, self.accumulate, self._left)
         return step, self.meter, iter(self.batches)
 
     def end_epoch(self, record: EpochRecord) -> None:
@@ -105,14 +108,15 @@ class TrainingRun:
             "history": [dict(record) for record in self.history],
             "notices": self.notices.given,
             "best": None if best is None else best.state(),
-            "generators": self.source.read_generators(self.device),
+            "generators": self.source.read_generators(),
             "meter": None if self.meter is None else self.meter.state(),
             "batches": None if self.batches is None else self.batches.state(),
         }
 
     def environment(self) -> Settings:
         """Return on what it runs: what may be otherwise when it is resumed."""
-        return describe_environment(self.device) | self.source.environment | self.plan.environment
+        found = describe_environment(self.device) | self.source.environment | self.plan.environment
+        return found if self.group.size == 1 else {**found, "processes": str(self.group.size)}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken; plugins have started, and the state has been held against the settings."""
@@ -133,12 +137,17 @@ class TrainingRun:
             if name in state["parts"]:
                 part.load_state_dict(state["parts"][name])
         self._load_plugins(state["plugins"])
-        self.source.put_back_generators(self.device, state["generators"])
+        self.source.put_back_generators(state["generators"])
         if state["batches"] is not None:
-            self.meter = EpochMeter(self.plan.attack.max_iter, self.device)
+            self.plan.streams.seed_own(self.epoch, -1)
+            self.source.set_epoch(self.epoch)
+            self.meter = EpochMeter(self.plan.attack.max_iter, self.device, self.group)
             self.meter.load(state["meter"])
-            self.batches = EpochBatches(self.source, self.device, self.accumulate)
+            self.batches = EpochBatches(self.source, self.device, self.accumulate, self._left)
             self._ahead = self.batches.resumed(state["batches"], self.batch)
+
+    def _left(self) -> bool:
+        return self.interrupts.received is not None
 
     def _load_model(self, state: dict[str, Any]) -> None:
         module = self.plan.classifier.module

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from art_gair.attacks.base import Perturb
+from art_gair.distributed.share import Share
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives.base import Batch, Objective
 from art_gair.objectives.per_sample import PerSampleLoss
@@ -19,6 +20,8 @@ from art_gair.training.augment import Augment
 from art_gair.training.effective_batch import EffectiveBatch, Part
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochMeter
+from art_gair.training.replicas import Replicas
+from art_gair.training.streams import GLOBAL, Streams
 from art_gair.training.train_mode import TrainMode
 from art_gair.weighting.base import Weighting
 
@@ -41,19 +44,23 @@ class TrainingStep:
     epoch: int
     in_burn_in: bool
     augment: Augment | None = None
+    streams: Streams = GLOBAL
+    replicas: Replicas | None = None
 
     def __call__(self, batches: Sequence[data.Batch], meter: EpochMeter) -> None:
         """Take one step on a batch, or on several whose gradients are added up, that lie on the device.
 
         :param batches: inputs, float32 (n, *input_shape); classes, int64 (n,), -1 for unlabelled samples, where the
-            objective can use them; and whether there are any: the host knows, and need not ask the device.
+            objective can use them; whether there are any: the host knows, and need not ask the device; and on several
+            processes which rows of the batch they are.
         :param meter: takes the batch's sums.
         """
-        passes = -self.classifier.passes
-        parts = [self._attack(*batch) for batch in batches]
-        passes += self.classifier.passes
+        self.streams.seed_own(self.epoch, self.guard.taken)
+        attacked = [self._attack(*batch) for batch in batches]
+        parts = [part for part, _ in attacked]
         loss = EffectiveBatch(
-            *(self.classifier, self.objective, self.loss, self.weighting, self.max_iter, self.epoch), parts
+            *(self.classifier, self.objective, self.loss, self.weighting, self.max_iter, self.epoch, parts),
+            *(self.streams.group, self.replicas),
         )
         with self.guard.keeping():
             self.train_mode()
@@ -61,35 +68,44 @@ class TrainingStep:
             with ExitStack() as around:
                 for plugin in self.plugins:
                     around.enter_context(plugin.around_loss(loss))
-                for part in loss.parts():
+                for part in loss.update_parts():
                     part.backward()
+            if self.replicas is not None:
+                self.replicas.share_statistics(len(loss.targets) / loss.n)
             for plugin in self.plugins:
                 plugin.after_backward()
             seen, gradients = [loss.terms.logits, loss.terms.weighted], [g for part in parts for g in part.gradients]
-            taken = self.guard.step(loss.total, loss.weights, seen, gradients)
+            total = self.streams.group.sum(loss.total)
+            taken = self.guard.step(total, loss.weights, seen, gradients, loss.checked)
         if not taken:
             meter.skipped += 1
             return
         for plugin in self.plugins:
             plugin.after_step()
 
-        meter.update(loss.weights, loss.terms, loss.total, loss.targets, loss.kappa)
-        meter.passes += passes
+        passes = sum(passes for _, passes in attacked)
+        meter.update(loss.weights, loss.terms, loss.total, loss.targets, loss.kappa, passes=passes, n=loss.n)
         meter.look(parts)
 
     def __post_init__(self) -> None:
         updated = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         self.not_updated = [p for p in self.classifier.module.parameters() if id(p) not in updated]
 
-    def _attack(self, x: Tensor, labels: Tensor, unlabelled: bool) -> Part:
-        """Augment and attack a part of the batch."""
+    def _attack(
+        self, x: Tensor, labels: Tensor, unlabelled: bool = False, share: Share | None = None
+    ) -> tuple[Part, float]:
+        """Augment and attack a part of the batch; return it, and the attack's passes over this process's samples."""
+        before = self.classifier.passes
         if self.augment is not None:
             x = self.augment(x)
         targets = self._targets(x, labels) if unlabelled else labels
-        x_adv, kappa = self.attack(x, targets)
-        gradients = self.classifier.take_gradient()
-        x_second = None if self.second_attack is None else self.second_attack(x, targets)[0]
-        return Part(Batch(x, x_adv, labels, x_second), targets, kappa, gradients)
+        with self.streams.drawing(share):
+            x_adv, kappa = self.attack(x, targets)
+            gradients = self.classifier.take_gradient()
+            x_second = None if self.second_attack is None else self.second_attack(x, targets)[0]
+        own = 1.0 if share is None else share.counts[share.rank] / share.rows
+        passes = own * (self.classifier.passes - before)
+        return Part(Batch(x, x_adv, labels, x_second), targets, kappa, gradients, share), passes
 
     def _zero_grad(self) -> None:
         """Drop all gradients, those of parameters that the optimizer does not update as well."""

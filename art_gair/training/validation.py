@@ -14,12 +14,12 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
-from art_gair import generators
 from art_gair.attacks.art_attack import as_inner_attack
 from art_gair.attacks.base import InnerAttack, Perturb, check_perturbed
 from art_gair.attacks.boundary_pgd import BoundaryPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.checks import require_fit, require_int, require_number
+from art_gair.distributed.share import split
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.model_state import State, copied, live_state, moved_to, put_back
 from art_gair.hashing import hash_rows
@@ -27,6 +27,7 @@ from art_gair.plugins.base import Candidates
 from art_gair.training.history import Accuracies
 from art_gair.training.settings import Settings, describe
 from art_gair.training.step import TrainingStep
+from art_gair.training.streams import GLOBAL, Streams
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ class Validation:
     every: int = 1
     check: Callable[[], None] = lambda: None
     """Called before each batch; may raise to leave."""
+    streams: Streams = GLOBAL
 
     def at(self, nb_epochs: int) -> list[bool]:
         """Return for each epoch whether it is validated: every so many, and the last."""
@@ -132,7 +134,8 @@ class Validation:
         """Return the accuracies of the model in eval mode, or of the best of the candidates, tried alike."""
         accuracies = []
         for name, lent in candidates or [("raw", nullcontext())]:
-            with generators.restored(self.classifier.device), lent:
+            with step.streams.restored(), lent:
+                self.streams = step.streams
                 accuracies.append(self._measure(step, name))
         return max(accuracies, key=lambda found: (found.robust, found.clean))
 
@@ -162,13 +165,18 @@ class Validation:
     def _right(self, rows: Tensor, attack: OnBatches) -> Tensor:
         """Return for each of the rows whether the model finds its class, a bool on the host; waits for the device."""
         perturb, batch_size = attack
-        right = []
+        right, group = [], self.streams.group
         for part in rows.split(batch_size):
             self.check()
+            share = None if group.size == 1 else split(len(part), group.rank, group.size)
+            if share is not None:
+                part = part[share.first : share.first + share.rows]
             x, labels = (t[part].to(self.classifier.device) for t in (self.x, self.labels))
-            x_adv, _ = perturb(x.float(), labels)
+            with self.streams.drawing(share):
+                x_adv, _ = perturb(x.float(), labels)
             with self.classifier.attacked(x_adv) as logits_of, torch.no_grad():
-                right.append(logits_of(x_adv).argmax(dim=1) == labels)
+                found = logits_of(x_adv).argmax(dim=1) == labels
+            right.append(found if share is None else group.gather_rows(found[share.own].long(), share.counts) == 1)
         return torch.cat(right).cpu()
 
 
