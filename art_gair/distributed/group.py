@@ -21,6 +21,9 @@ class Group(Protocol):
     device: torch.device
     """Where this process's model belongs."""
 
+    data: Any
+    """Torch's process group for tensors on the device, None for one process."""
+
     def together(self, what: str) -> AbstractContextManager[None]:
         """Surround what all processes do together, named `what`: an error of one ends all with that error."""
         ...
@@ -57,7 +60,7 @@ class Alone:
     """One process; nothing is exchanged."""
 
     rank, size = 0, 1
-    device = torch.device("cpu")
+    device, data = torch.device("cpu"), None
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the values."""

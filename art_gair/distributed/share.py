@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 LEAST = 2
 """Rows that a process computes at least: BatchNorm cannot train on one, and a product of one row rounds otherwise."""
@@ -42,7 +43,7 @@ class Share:
 def split(n: int, rank: int, size: int) -> Share:
     """Split a global batch of n samples evenly."""
     edges = [n * i // size for i in range(size + 1)]
-    counts = tuple(b - a for a, b in zip(edges, edges[1:], strict=False))
+    counts = tuple(b - a for a, b in pairwise(edges))
     begin, end = edges[rank], edges[rank + 1]
     first, last = begin, end
     if last - first < min(LEAST, n):

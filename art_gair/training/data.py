@@ -112,8 +112,8 @@ def epochs_from_arrays(
     bounds = _bounds(len(inputs), batch_size)
     if min(batch_size, len(inputs)) < group.size:
         raise ValueError(
-            f"batch_size is {batch_size} and x has {len(inputs)} samples, for {group.size} processes; batch_size counts "
-            "the samples of all processes together, expected at least one each."
+            f"batch_size is {batch_size} and x has {len(inputs)} samples for {group.size} processes; expected at least "
+            "one each: batch_size counts the samples of all processes together."
         )
 
     def epoch(first: int = 0) -> Iterator[Batch]:
@@ -202,8 +202,9 @@ def _set_epoch(loader: Any, epoch: int) -> None:
     batch_sampler = getattr(loader, "batch_sampler", None)
     parts = (loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler)
     for part in {id(p): p for p in (*parts, getattr(batch_sampler, "sampler", None))}.values():
-        if callable(getattr(part, "set_epoch", None)):
-            part.set_epoch(epoch)
+        set_epoch = getattr(part, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)
 
 
 def _content(loader: Any) -> dict[str, str]:

@@ -124,7 +124,7 @@ class EffectiveBatch:
         scaled_parts = self._scaled(weights).split(sizes)
         for i, (part, scaled) in enumerate(zip(self.split, scaled_parts, strict=True)):
             with around(i == len(self.split) - 1):
-                terms = through(lambda part=part: self.objective(self.classifier, loss, part.batch))  # type: ignore[misc]
+                terms = through(lambda part=part: self.objective(self.classifier, loss, part.batch))
                 own = self._own_terms(terms, part)
                 total = self._total(scaled, own, terms, part)
                 taken.append(_detached(own))

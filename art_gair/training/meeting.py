@@ -69,7 +69,7 @@ def _of_its_own(batch: Batch | None, last: Batch, counts: list[int], rank: int) 
 
 
 def _label_number(batch: Batch | None, sharded: bool) -> int:
-    """Return a number by which batches of other labels are told apart; 0 for labels on a GPU, and where none need be."""
+    """Return a number by which batches of other labels are told apart; 0 for labels on a GPU, and of sharded ones."""
     if batch is None or sharded or not batch.labels.is_cpu:
         return 0
     return int.from_bytes(hashlib.sha256(batch.labels.numpy().tobytes()).digest()[:7], "big")

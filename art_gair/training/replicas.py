@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
-from art_gair.distributed.processes import Processes
+from art_gair.distributed.group import Group
 from art_gair.engine.model_state import live_state, moved_to, put_back
 from art_gair.objectives.base import Terms
 
@@ -29,7 +29,7 @@ class Replicas:
     :param module: the model.
     """
 
-    def __init__(self, module: nn.Module, processes: Processes) -> None:
+    def __init__(self, module: nn.Module, processes: Group) -> None:
         self.module, self.processes = module, processes
         self.trained: list[int] = []
         self.parallel: DistributedDataParallel | None = None
@@ -81,7 +81,7 @@ class Replicas:
 
     @torch.no_grad()
     def settle_buffers(self) -> None:
-        """Give all processes the buffers of process 0, at the end of an epoch: some models move others than norms do."""
+        """Give all processes the buffers of process 0, at the end of an epoch: some models move more than norms do."""
         buffers = live_state(self.module, parameters=False)
         if buffers:
             on_host = {name: None if t is None else t.cpu() for name, t in buffers.items()}
