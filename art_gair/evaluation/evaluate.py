@@ -19,7 +19,12 @@ from torch import Tensor
 from art_gair import generators
 from art_gair.attacks.norms import find_norm
 from art_gair.checks import require_int, require_path
+from art_gair.distributed.group import Group, require_same
+from art_gair.distributed.speaking import speaking
+from art_gair.distributed.start import find_group
+from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
+from art_gair.engine.placing import place
 from art_gair.evaluation.attacks import AUTOATTACK_RAND, PGD_20, PRESETS, Attack, adapt_attacks
 from art_gair.evaluation.environment import describe_environment
 from art_gair.evaluation.examples import find_examples
@@ -71,6 +76,7 @@ def evaluate_robustness(
     batch_size: int = ...,
     resume_from: str | Path | None = ...,
     verbose: bool = ...,
+    distributed: bool | None = ...,
 ) -> RobustnessReport: ...
 
 
@@ -90,6 +96,7 @@ def evaluate_robustness(
     batch_size: int = ...,
     resume_from: str | Path | None = ...,
     verbose: bool = ...,
+    distributed: bool | None = ...,
 ) -> list[RobustnessReport]: ...
 
 
@@ -108,6 +115,7 @@ def evaluate_robustness(
     batch_size: int = 128,
     resume_from: str | Path | None = None,
     verbose: bool = True,
+    distributed: bool | None = None,
 ) -> RobustnessReport | list[RobustnessReport]:
     """Attack a classifier in many ways and report the worst case, with the signs that even it may be too good.
 
@@ -139,6 +147,9 @@ def evaluate_robustness(
     :param resume_from: a folder that keeps each attack's result; a call that was killed goes on there. Results of
         another model, preprocessing, data, version or setting are refused.
     :param verbose: show a progress bar, with an estimate of the time, where the output is a terminal.
+    :param distributed: as for `fit`: None: on all processes that torchrun has started, each of which must make this
+        call; each attacks a part of the samples, with random draws of its own, and all return the same report. False:
+        on this process alone.
     :return: the report, a RobustnessReport; a list of them for a list of radii.
     :raises EstimatorError: if the classifier is no PyTorchClassifier.
     :raises ImportError: if the preset needs pyautoattack and it is missing.
@@ -159,10 +170,14 @@ def evaluate_robustness(
         resume_from=None if resume_from is None else require_path(resume_from, "resume_from", folder=True),
         verbose=check_flag(verbose, "verbose"),
     )
-    tensor_classifier = FastClassifier(classifier)
-    names = check_class_names(class_names, tensor_classifier.nb_classes)
-    inputs, labels = check_data(tensor_classifier, x, y, autoattack=request.needs_autoattack)
-    reports = _evaluate_radii(request, classifier, tensor_classifier, inputs, labels, names)
+    group = find_group(distributed, TensorClassifier(classifier).device)
+    with speaking(first=group.rank == 0), group.together("evaluate_robustness"):
+        if group.size > 1:
+            place(classifier, group.device)
+        tensor_classifier = FastClassifier(classifier)
+        names = check_class_names(class_names, tensor_classifier.nb_classes)
+        inputs, labels = check_data(tensor_classifier, x, y, autoattack=request.needs_autoattack)
+        reports = _evaluate_radii(request, classifier, tensor_classifier, inputs, labels, names, group)
     return reports[radii[0]] if not is_list(eps) else [reports[radius] for radius in radii]
 
 
@@ -173,13 +188,19 @@ def _evaluate_radii(
     x: Tensor,
     labels: Tensor,
     class_names: list[str] | None,
+    group: Group,
 ) -> dict[float, RobustnessReport]:
     """Evaluate from the smallest ball to the largest."""
     hashes = hash_tensor(x), hash_tensor(labels)
+    given = [attack.attack for attack in request.attacks]
+    if group.size > 1:
+        settings = {**request.settings(request.radii[0]), "radii": request.radii}
+        alike = make_fingerprint(classifier, tensor_classifier, *hashes, settings, given)
+        require_same(group, alike, "the evaluation")
     with generators.restored():
         generators.seed(tensor_classifier.device, request.seed)
         plain = Threat(tensor_classifier, request.norm, request.radii[0], request.batch_size)
-        passes = run_clean_passes(plain, x, labels)
+        passes = group.from_first(run_clean_passes(plain, x, labels))
         require_predict(classifier, plain, passes, x)
         warnings = warn_of_model(passes.first, passes.correct)
         reports: dict[float, RobustnessReport] = {}
@@ -187,14 +208,16 @@ def _evaluate_radii(
         for eps in request.radii:
             began, settings = time.perf_counter(), request.settings(eps)
             store = None
-            if request.resume_from is not None:
-                given = [attack.attack for attack in request.attacks]
+            if request.resume_from is not None and group.rank == 0:
                 fingerprint = make_fingerprint(classifier, tensor_classifier, *hashes, settings, given)
                 folder = request.resume_from if len(request.radii) == 1 else request.resume_from / f"eps-{eps:.6g}"
                 store = Store(folder, fingerprint)
             generators.seed(tensor_classifier.device, request.seed)
-            report = _evaluate(request, replace(plain, eps=eps), x, passes, fallen.copy(), settings, store, warnings)
+            threat = replace(plain, eps=eps)
+            report = _evaluate(request, threat, x, passes, fallen.copy(), settings, store, warnings, group)
             environment = describe_environment(tensor_classifier, time.perf_counter() - began)
+            if group.size > 1:
+                environment = group.from_first({**environment, "processes": group.size})
             data_hash = hashlib.sha256("".join(hashes).encode()).hexdigest()
             reports[eps] = replace(report, environment=environment, class_names=class_names, data_hash=data_hash)
             fallen = passes.correct & ~reports[eps].robust
@@ -210,16 +233,17 @@ def _evaluate(
     settings: dict[str, Any],
     store: Store | None,
     warnings: list[str],
+    group: Group,
 ) -> RobustnessReport:
     """Measure first, then judge: attacks, completions that a comparison needs, measurements, signs."""
     correct, labels = passes.correct, passes.labels
     attacks = _choose_attacks(request, passes.noise)
     title = "Robustness" if len(request.radii) == 1 else f"Robustness, eps {threat.eps:.4g}"
-    with Progress(title, shown=request.verbose and sys.stderr.isatty()) as progress:
+    with Progress(title, shown=request.verbose and group.rank == 0 and sys.stderr.isatty()) as progress:
         subset = torch.randperm(len(x))[:CURVE_SAMPLES].sort().values
-        seconds = estimate_seconds(threat, x, labels, attacks, int(correct.sum()), progress)
+        seconds = estimate_seconds(threat, x, labels, attacks, int(correct.sum()) / group.size, progress)
         logger.info("The evaluation takes about %s.", seconds)
-        runner = Runner(replace(threat, moved=progress.advance), x, labels, request.seed, store)
+        runner = Runner(replace(threat, moved=progress.advance), x, labels, request.seed, store, group)
         standing = correct & ~fallen if request.cascade else correct
         for attack in attacks if correct.any() else ():
             progress.name(f"about {seconds}: {attack.title}")
@@ -242,6 +266,7 @@ def _evaluate(
             warnings=[],
             examples=find_examples(threat, x, labels, runner.results.get(PGD_20.name)),
         )
+        report = group.from_first(report)
         for name in find_incomplete(report):
             runner.complete(name, correct)
     report = replace(report, attacks=_list_results(runner, fallen))

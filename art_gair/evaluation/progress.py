@@ -42,11 +42,11 @@ class Progress:
 
 
 def estimate_seconds(
-    threat: Threat, x: Tensor, labels: Tensor, attacks: Sequence[Attack], n: int, progress: Progress
+    threat: Threat, x: Tensor, labels: Tensor, attacks: Sequence[Attack], n: float, progress: Progress
 ) -> str:
     """Say how long the attacks take, about: the passes they make at most, at the pace of a short PGD on one batch.
 
-    :param n: samples that are attacked.
+    :param n: samples that are attacked, by this process.
     """
     passes = sum(attack.passes for attack in attacks) * n
     progress.bar.total = max(passes, 1.0)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_gair import generators
+from art_gair.distributed.group import ALONE, Group
 from art_gair.evaluation.attacks import Attack, Try
 from art_gair.evaluation.store import Store
 from art_gair.evaluation.threat import Threat
@@ -26,11 +27,15 @@ class Runner:
 
     :param x: inputs on the host (n, ...), checked; never copied as a whole.
     :param labels: int64 (n,) on the host.
-    :param store: where results are kept, or None.
+    :param store: where results are kept, or None; on several processes that of process 0 counts.
+    :param group: the processes that share the rows.
     """
 
-    def __init__(self, threat: Threat, x: Tensor, labels: Tensor, seed: int, store: Store | None) -> None:
+    def __init__(
+        self, threat: Threat, x: Tensor, labels: Tensor, seed: int, store: Store | None, group: Group = ALONE
+    ) -> None:
         self.threat, self.x, self.labels, self.seed, self.store = threat, x, labels, seed, store
+        self.group = group
         self.results: dict[str, AttackResult] = {}
         self.attacks: dict[str, Attack] = {}
 
@@ -38,12 +43,12 @@ class Runner:
         """Run an attack on the rows, bool (n,), that it has not attacked yet, or read its result from the store."""
         result = self.results.get(attack.name)
         if result is None:
-            kept = None if self.store is None else self.store.read(attack.name)
+            kept = self.group.from_first(None if self.store is None else self.store.read(attack.name))
             result = AttackResult.empty(attack, len(self.x)) if kept is None else kept
         self.attacks[attack.name], self.results[attack.name] = attack, result
         todo = np.flatnonzero(rows & ~result.attacked)
         if len(todo) > 0:
-            self._attack(attack, result, torch.from_numpy(todo))
+            self._attack_together(attack, result, torch.from_numpy(todo))
             if self.store is not None:
                 self.store.write(result)
         return result
@@ -52,11 +57,25 @@ class Runner:
         """Run an attack on the rest of these rows too, so that it can be compared with another."""
         self.run(self.attacks[name], rows)
 
+    def _attack_together(self, attack: Attack, result: AttackResult, rows: Tensor) -> None:
+        """Attack the rows, on several processes a part of them on each; the results are the same on all of them."""
+        if self.group.size == 1:
+            self._attack(attack, result, rows)
+            return
+        parts = rows.tensor_split(self.group.size)
+        mine = AttackResult.empty(attack, len(self.x))
+        self._attack(attack, mine, parts[self.group.rank])
+        for part, theirs in zip(parts, self.group.gather(mine.subset(parts[self.group.rank].numpy())), strict=True):
+            result.take_in(theirs, part.numpy())
+
     def _attack(self, attack: Attack, result: AttackResult, rows: Tensor) -> None:
+        if len(rows) == 0:
+            return
         began, device = time.perf_counter(), self.threat.classifier.device
         result.margins[rows.numpy()] = np.inf
         with generators.restored(device):
-            generators.seed(device, zlib.crc32(f"{self.seed} {attack.name}".encode()))
+            part = f" {self.group.rank}" if self.group.rank else ""
+            generators.seed(device, zlib.crc32(f"{self.seed} {attack.name}{part}".encode()))
             for chunk in rows.split(self._chunk_size()):
                 x = torch.cat([batch.cpu() for batch in self.threat.batches(self.x[chunk])])
                 for attempt in attack.tries(self.threat, x, self.labels[chunk], self.seed, result.notes):

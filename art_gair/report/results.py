@@ -66,6 +66,23 @@ class AttackResult:
             discarded=self.discarded,
         )
 
+    def take_in(self, part: AttackResult, rows: NDArray[np.int64]) -> None:
+        """Take in what another process has found on some rows; the longest of the times counts."""
+        if len(rows) == 0:
+            return
+        for name in ("attacked", "broken", "predictions", "margins"):
+            getattr(self, name)[rows] = getattr(part, name)
+        for name, broken in part.tries.items():
+            self.tries.setdefault(name, np.zeros_like(self.broken))[rows] = broken
+        if part.kappa is not None:
+            if self.kappa is None:
+                self.kappa = np.full(len(self.broken), NOT_ATTACKED, dtype=np.int64)
+            self.kappa[rows] = part.kappa
+        self.seconds = max(self.seconds, part.seconds)
+        self.notes += [note for note in part.notes if note not in self.notes]
+        self.projected += part.projected
+        self.discarded += part.discarded
+
 
 @dataclass(frozen=True)
 class Flag:

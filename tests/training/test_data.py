@@ -23,7 +23,7 @@ def order(classifier: TensorClassifier, n: int = 50) -> tuple[list[int], Tensor]
     torch.manual_seed(7)
     x = np.zeros((n, 1, 8, 8), np.float32)
     epoch = epochs_from_arrays(classifier, x, np.arange(n), 16, unlabelled=False)
-    labels = [int(y) for _ in range(2) for _, part, _ in epoch() for y in part.tolist()]
+    labels = [int(y) for _ in range(2) for _, part, *_ in epoch() for y in part.tolist()]
     return labels, torch.get_rng_state()
 
 
@@ -53,8 +53,8 @@ def test_the_order_is_drawn_on_the_host_for_another_device_too(bound: int, monke
     torch.manual_seed(7)
     epoch = epochs_from_arrays(classifier, np.zeros((50, 1, 8, 8), np.float32), np.arange(50), 16, unlabelled=False)
     batches = [batch for _ in range(2) for batch in epoch()]
-    assert {x.device.type for x, _, _ in batches} == {"meta" if bound else "cpu"}
-    assert [len(x) for x, _, _ in batches] == [16, 16, 16, 2] * 2
+    assert {x.device.type for x, *_ in batches} == {"meta" if bound else "cpu"}
+    assert [len(x) for x, *_ in batches] == [16, 16, 16, 2] * 2
     assert torch.equal(torch.get_rng_state(), expected)
 
 
@@ -62,7 +62,7 @@ def test_batches_say_whether_labels_are_missing() -> None:
     x, y = digits(32)
     y[3] = -1
     epoch = epochs_from_arrays(TensorClassifier(digits_classifier()), x, y, 8, unlabelled=True)
-    for _, labels, some_missing in epoch():
+    for _, labels, some_missing, _ in epoch():
         assert some_missing == bool((labels < 0).any())
 
 
