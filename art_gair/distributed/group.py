@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+
+T = TypeVar("T")
 
 
 class Group(Protocol):
@@ -51,7 +54,7 @@ class Group(Protocol):
         """Return the plain value of each process, by way of the host."""
         ...
 
-    def from_first(self, value: Any) -> Any:
+    def from_first(self, value: T) -> T:
         """Return the value of process 0, which may hold tensors on the host; those of the others are not looked at."""
         ...
 
@@ -82,7 +85,7 @@ class Alone:
         """Return the value."""
         return [value]
 
-    def from_first(self, value: Any) -> Any:
+    def from_first(self, value: T) -> T:
         """Return the value."""
         return value
 

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others, where the process group does not say."""
@@ -149,11 +151,12 @@ class Processes:
         dist.all_gather_object(every, value, group=self.control)
         return every
 
-    def from_first(self, value: Any) -> Any:
+    def from_first(self, value: T) -> T:
         """Return the value of process 0."""
-        box = [value if self.rank == 0 else None]
+        box: list[Any] = [value if self.rank == 0 else None]
         dist.broadcast_object_list(box, src=0, group=self.control)
-        return box[0]
+        first: T = box[0]
+        return first
 
 
 def local_device(device: torch.device) -> torch.device:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from art_gair.distributed.fresh import fresh_store
 from art_gair.distributed.group import ALONE, Group
-from art_gair.distributed.processes import Processes
+from art_gair.distributed.processes import TIMEOUT, Processes
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets, and without which a group cannot be started."""
@@ -48,7 +49,10 @@ def _start(*, required: bool) -> bool:
             f"distributed: {', '.join(missing)} not set in the environment; expected a start by "
             "`torchrun --nproc-per-node N script.py`, or torch.distributed.init_process_group before."
         )
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    store, rank, size = next(iter(dist.rendezvous("env://")))
+    store = fresh_store(store, rank, size, TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     atexit.register(_end)
     return True
 
