@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from art_gair import (
-    ARoW,
     AWP,
     EMA,
     MART,
     TRADES,
     AdversarialTrainerGAIRAT,
+    ARoW,
     BoundaryPGD,
     FriendlyPGD,
     GeometryAwarePGD,

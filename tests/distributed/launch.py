@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-PRELOADED = ["art_gair", "kornia", "sklearn.datasets", "tests.models"]
+PRELOADED = ["art_gair", "torch._dynamo", "torch.nn.parallel.distributed", "tests.distributed.cases"]
 
 
 class Failed:

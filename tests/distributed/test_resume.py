@@ -96,49 +96,44 @@ def train_rest(folder: str) -> Any:
 SCRIPT = """
 import os, signal, sys
 import torch
-from art_gair import AdversarialTrainerGAIRAT, Checkpoint
+from tests.distributed import test_resume
 from art_gair.plugins import Plugin
-from tests.distributed.cases import CASES, classifier_for
-from tests.models import digits
 
-class Killed(Plugin):
-    affects_training = True
-    steps = 0
+class Killed(test_resume.Leaves):
     def after_step(self):
-        Killed.steps += 1
+        self.left -= 1
         first_life = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-        if {kill} and first_life and os.environ["RANK"] == "1" and Killed.steps == 6:
+        if first_life and os.environ["RANK"] == "1" and self.left == 994:
             os.kill(os.getpid(), signal.SIGKILL)
 
 torch.set_num_threads(1)
-classifier = classifier_for("GAIRAT")
-plugins = [Checkpoint({folder!r}), Killed()]
-trainer = AdversarialTrainerGAIRAT(classifier, burn_in=1, plugins=plugins, **CASES["GAIRAT"](classifier))
-x, y = digits(50)
-trainer.fit(x, y, batch_size=16, nb_epochs=3, seed=3, verbose=False, resume=True)
+test_resume.Leaves = Killed
+state, history = test_resume.train("GAIRAT", sys.argv[1], resume=True)
 if os.environ["RANK"] == "0":
-    torch.save(classifier.model.state_dict(), {out!r})
+    torch.save(state, sys.argv[2])
 """
 
 
-def torchrun(tmp_path: Path, name: str, *, kill: bool) -> Any:
-    """Return the model that a script leaves, of which a process may be killed and the group started again."""
-    script, out = tmp_path / f"{name}.py", tmp_path / f"{name}.pt"
-    script.write_text(SCRIPT.format(kill=kill, folder=str(tmp_path / name), out=str(out)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
-    command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}", str(script)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(out, weights_only=True), done.stderr
-
-
 def test_a_killed_process_brings_all_back_to_the_last_save(tmp_path: Path) -> None:
-    expected, _ = torchrun(tmp_path, "whole", kill=False)
-    found, log = torchrun(tmp_path, "killed", kill=True)
-    assert "Training goes on at epoch 1" in log
-    for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+    """By torchrun alone; each process finds the addresses of the dead in the store."""
+    script, out = tmp_path / "script.py", tmp_path / "model.pt"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
+    command += [
+        "--master-addr=127.0.0.1",
+        f"--master-port={free_port()}",
+        str(script),
+        str(tmp_path / "saves"),
+        str(out),
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "exitcode: -9" in done.stderr
+    found = torch.load(out, weights_only=True)
+    for expected, _ in launch(2, train, "GAIRAT", str(tmp_path / "whole")):
+        for name, value in expected.items():
+            assert torch.equal(found[name], value), name
 
 
 def test_a_signal_to_one_process_stops_and_saves_all(tmp_path: Path) -> None:
