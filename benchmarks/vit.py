@@ -42,11 +42,19 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """ViT-Tiny for images (3, 32, 32) in patches of 4: width 192, 3 heads, 12 blocks; 5.4 M parameters."""
 
-    def __init__(self, width: int = 192, heads: int = 3, depth: int = 12, nb_classes: int = 10) -> None:
+    def __init__(
+        self,
+        width: int = 192,
+        heads: int = 3,
+        depth: int = 12,
+        nb_classes: int = 10,
+        size: int = 32,
+        patch: int = 4,
+    ) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, width, 4, stride=4)
+        self.patches = nn.Conv2d(3, width, patch, stride=patch)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(0.02 * torch.randn(1, 65, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 1 + (size // patch) ** 2, width))
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, nb_classes)
 

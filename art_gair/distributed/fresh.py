@@ -10,7 +10,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
 
 POLL_SECONDS = 0.02
 
@@ -35,7 +35,7 @@ def fresh_store(store: Any, rank: int, size: int, timeout: timedelta) -> Any:
             store.set(f"art_gair/taken/{part}/{rank}", "")
             taken = [store.check([f"art_gair/taken/{part}/{r}"]) for r in range(size)]
             if all(taken):
-                return dist.PrefixStore(f"art_gair/{part}", store)
+                return PrefixStore(f"art_gair/{part}", store)
         if time.monotonic() - began > timeout.total_seconds():
             raise TimeoutError(f"distributed: not all of the {size} processes came in {timeout.total_seconds():g} s.")
         time.sleep(POLL_SECONDS)

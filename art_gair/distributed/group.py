@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-
 T = TypeVar("T")
 
 

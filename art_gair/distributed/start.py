@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from art_gair.distributed.fresh import fresh_store
 from art_gair.distributed.group import ALONE, Group
@@ -49,7 +50,7 @@ def _start(*, required: bool) -> bool:
             f"distributed: {', '.join(missing)} not set in the environment; expected a start by "
             "`torchrun --nproc-per-node N script.py`, or torch.distributed.init_process_group before."
         )
-    store, rank, size = next(iter(dist.rendezvous("env://")))
+    store, rank, size = next(iter(rendezvous("env://")))
     store = fresh_store(store, rank, size, TIMEOUT)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)

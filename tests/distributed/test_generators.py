@@ -61,7 +61,7 @@ class Interleaved(torch.utils.data.Sampler[int]):
         self.epoch += 1
         parts = []
         for rank in (0, 1):
-            sampler = DistributedSampler(range(self.n), num_replicas=2, rank=rank, seed=5)  # type: ignore[arg-type]
+            sampler: Any = DistributedSampler(tensors(self.n), num_replicas=2, rank=rank, seed=5)
             sampler.set_epoch(self.epoch)
             parts.append([*sampler])
         for start in range(0, len(parts[0]), 8):
@@ -76,7 +76,7 @@ def by_distributed_sampler() -> Any:
     from art_gair.distributed.start import find_group
 
     data, group = tensors(48), find_group(None, torch.device("cpu"))
-    sampler = DistributedSampler(data, num_replicas=2, rank=group.rank, seed=5)  # type: ignore[var-annotated]
+    sampler: Any = DistributedSampler(data, num_replicas=2, rank=group.rank, seed=5)
     return train(DataLoader(data, 8, sampler=sampler))
 
 

@@ -165,11 +165,11 @@ def test_a_step_never_waits_for_the_device(attack: Any) -> None:
     """A whole step: attack, weights, loss, update, plugins, guard, meter."""
     step, meter = make_step(TanhWeighting(0.0), AT(), attack, classifier=classifier_on("gpu"), view_of=FastClassifier)
     x, y = (torch.from_numpy(a).to(step.classifier.device) for a in digits(64))
-    step([(x, y, False)], meter)  # the view and the update's form are chosen, which waits
+    step([Batch(x, y)], meter)  # the view and the update's form are chosen, which waits
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        step([(x, y, False)], meter)
+        step([Batch(x, y)], meter)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     step.guard.require_finite(0, 0.1, now=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,6 +42,9 @@ class Whole:
 
     def parts(self) -> Iterator[Tensor]:
         yield self.loss()
+
+    def gradients(self, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+        return [*torch.autograd.grad(self.loss(), list(parameters), allow_unused=True)]
 
 
 def assert_same_model(trainer: Any, other: Any) -> None:

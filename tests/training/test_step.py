@@ -17,6 +17,7 @@ from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives import AT, Objective
 from art_gair.objectives.per_sample import per_sample
 from art_gair.plugins import ClipGradients, Plugin
+from art_gair.training.data import Batch
 from art_gair.training.guard import FiniteGuard
 from art_gair.training.history import EpochMeter
 from art_gair.training.step import TrainingStep
@@ -87,10 +88,10 @@ def make_step(
 def assert_runs_ahead(step: TrainingStep, meter: EpochMeter) -> None:
     """Hold the second step: in the first one the optimizer adds its state, and a view is chosen."""
     x, y = (torch.from_numpy(a) for a in digits(12))
-    step([(x, y, False)], meter)
+    step([Batch(x, y)], meter)
     with NoWaits():
-        step([(x, y, False)], meter)
-        step([(x[:8], y[:8], False), (x[8:], y[8:], False)], meter)  # as with `accumulate`
+        step([Batch(x, y)], meter)
+        step([Batch(x[:8], y[:8]), Batch(x[8:], y[8:])], meter)  # as with `accumulate`
     step.guard.require_finite(0, 0.1, now=True)
 
 
