@@ -17,7 +17,7 @@ from art_gair.weighting import (
     UniformWeighting,
 )
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "AT",

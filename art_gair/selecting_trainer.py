@@ -10,6 +10,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.distributed.start import is_first
 from art_gair.plugins import EMA
 from art_gair.trainer import AdversarialTrainerGAIRAT
 
@@ -64,12 +65,12 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
         """
         if validation_data is None:
             x, y, validation_data = self._hold_out(x, y)
-            if settings.get("verbose", True) is True:
+            if settings.get("verbose", True) is True and is_first():
                 print(f"{len(validation_data[0])} samples are held out for validation.")  # noqa: T201 - as a recipe
         every = self._every(x, validation_data)
         settings = {**self._defaults(), "validate_every": every, **settings}
         super().fit(x, y, validation_data, batch_size, nb_epochs, scheduler, **settings)
-        if self.best_epoch is not None and settings.get("verbose", True) is True:
+        if self.best_epoch is not None and settings.get("verbose", True) is True and is_first():
             model = next(r["validated_model"] for r in self.history if r["epoch"] == self.best_epoch)
             print(f"The classifier holds the model {model!r} of epoch {self.best_epoch}.")  # noqa: T201
 

@@ -203,7 +203,12 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             had not been stopped: on the same machine, bit for bit. It must be the same training; nb_epochs may differ,
             and, with a warning, device, precision, threads and versions. Without a save it begins, with a warning.
         :param verbose: show a bar within each epoch on a terminal or in a notebook, and a line after each.
+        :param distributed: None: train on all processes that torchrun has started, or that are in torch's default
+            process group, each of which must make this call with the same arguments; on this one alone where there are
+            no others. batch_size then counts the samples of all processes together. True: refuse to train alone.
+            False: train alone. See docs/scaling_out.md.
         :raises TypeError, ValueError: if an argument is unusable, by its name, before any training.
+        :raises PeerError: if another process fails, with its error, is lost, or does not come.
         :raises FloatingPointError: if loss, model, optimizer state or the attack's gradient turn non-finite; the batch
             is undone, and the message names epoch, batch, samples, learning rate and the last losses.
         :raises KeyboardInterrupt, SystemExit: after Ctrl-C; after SIGTERM or SIGHUP.
@@ -257,6 +262,11 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         :param generator: an ART DataGenerator, a torch DataLoader, or another iterable of batches (x, y) that starts
             afresh in each epoch. An ART generator that is no iterable gives ceil(size / batch_size) batches an epoch.
             Batches are checked where they lie; for those that lie on a GPU already this waits for it.
+        :param steps_per_epoch: None: an epoch is one pass through the generator. A number: so many of the optimizer's
+            steps; the next epoch goes on where the last one ended, as an endless stream needs it.
+        :param sharded: on several processes, whether each process's generator yields samples of its own. False: each
+            goes through the same batches and takes its part of each. None: True for a DataLoader with a
+            DistributedSampler, else False.
         """
         self._refuse(kwargs, "fit_generator")
         options = Options(

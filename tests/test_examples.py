@@ -22,6 +22,7 @@ import pytest
 import robustness_report
 import semi_supervised
 import torch
+import train_distributed
 from data import load_cifar10
 from matplotlib.image import imread
 from models import MODELS
@@ -48,6 +49,16 @@ def test_methods_are_compared_in_a_table_and_a_figure(tmp_path: Path, capsys: py
     printed = capsys.readouterr().out
     assert "| accuracy, % | at | mail_trades |" in printed
     assert imread(out).std() > 0
+
+
+def test_the_distributed_example_trains_on_one_process_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for epochs in ("1", "2"):
+        train_distributed.main(["--epochs", epochs, "--out", str(tmp_path)])
+    assert "Training goes on at epoch 1" in caplog.text
+    assert "| **worst case** (95 % interval) |" in capsys.readouterr().out
+    assert (tmp_path / "report" / "report.html").is_file()
 
 
 def test_the_custom_weighting_trains_and_is_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,7 +88,9 @@ def test_the_first_block_trains_a_classifier_that_works() -> None:
     assert len([line for line in BLOCKS[0].splitlines() if line]) == 10
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "examples/README.md", "docs/long_runs.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "examples/README.md", "docs/long_runs.md", "docs/scaling_out.md"]
+)
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8"))

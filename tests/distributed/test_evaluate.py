@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import train_distributed
 
 from art_gair import GeometryAwarePGD, evaluate_robustness
 from tests.distributed.launch import Failed, launch
@@ -68,3 +69,13 @@ def test_a_cascade_decides_alike_on_each_process() -> None:
     assert not isinstance(first, Failed), first
     assert first.table() == second.table()
     assert abs(first.worst_case - cascade().worst_case) <= 2 / 75
+
+
+def run_example(folder: str) -> Any:
+    train_distributed.main(["--epochs", "2", "--batch-size", "96", "--out", folder])
+
+
+def test_the_example_runs_on_two_processes(tmp_path: Any) -> None:
+    assert launch(2, run_example, str(tmp_path)) == [None, None]
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert len([*(tmp_path / "saves").glob("*.checkpoint")]) == 2

@@ -18,6 +18,7 @@ from art_gair.engine import FastClassifier, FoldedModule
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.form import Form
 from art_gair.objectives import AT
+from art_gair.training.data import Batch
 from tests.engine.zoo import CLASSES, SHAPE, Recurrent
 from tests.models import conv_net, digits
 from tests.training.test_step import make_step
