@@ -1,7 +1,7 @@
 """GAIRAT on one process or on many, by the same script: on scikit-learn's digits, saved, and reported on.
 
     python examples/train_distributed.py
-    torchrun --nproc-per-node 2 --max-restarts 3 examples/train_distributed.py [--epochs 20] [--batch-size 64] [--seed 0]
+    torchrun --nproc-per-node 2 --max-restarts 3 examples/train_distributed.py [--epochs 20] [--batch-size 64]
 
 Nothing here knows of processes but the last lines, which one of them writes. `--batch-size` is that of all processes
 together. Kill one: torchrun starts all again, and they go on from the last save.
