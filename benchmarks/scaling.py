@@ -197,8 +197,8 @@ pass, counted, b samples a GPU, a backward pass as two forward ones, and a rate 
 R = {SUSTAINED / 1e12:.0f} TFLOP/s. An all-reduce of the gradient, G = 4 bytes a parameter, takes
 C = 2 (N - 1) / N G / B + 2 (N - 1) L in a ring of N GPUs, with B bytes a second of the link and
 L = {LATENCY * 1e6:.0f} us a message, assumed. The efficiency is T / (T + C): nothing of the exchange is hidden behind
-the backward pass, so this is the worst case. A slower GPU has a higher one. The K steps of the attack exchange nothing: an
-adversarial training waits for the network a (K + 1)-th as much as a plain one."""
+the backward pass, so this is the worst case. A slower GPU has a higher one. The K steps of the attack exchange nothing:
+an adversarial training waits for the network a (K + 1)-th as much as a plain one."""
 
 
 def main(argv: list[str] | None = None) -> None:
