@@ -13,9 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Fill = Callable[[Tensor, "torch.Generator | None"], Tensor]
-"""Fills a tensor by a generator, None for the global one, and returns it."""
-
 LARGEST_DRAW = 1 << 28
 """Values of a whole batch that are drawn on each process at most; of a larger one each draws its own part."""
 
@@ -115,13 +112,36 @@ def drawing(present: Drawing | None) -> Iterator[None]:
         _drawing.pop()
 
 
-def draw(empty: Tensor, fill: Fill) -> Tensor:
-    """Return random values for a batch, in the form of an empty tensor with a row a sample.
+def draw(x: Tensor, sample: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return random values for a batch x, (n, ...); within `drawing`, those that its rows have in the whole batch.
 
-    Within `drawing`, the values are those that the rows at hand have in the whole batch.
+    :param sample: draws for a batch, of which it takes the form, from the global generators.
     """
     present = _drawing[-1] if _drawing else None
-    if present is None or len(empty) != present.rows or present.n * empty[0].numel() > LARGEST_DRAW:
-        return fill(empty, None)
-    whole = fill(empty.new_empty(present.n, *empty.shape[1:]), present.generator)
+    if present is None or len(x) != present.rows or present.n * x[0].numel() > LARGEST_DRAW:
+        return sample(x)
+    with _lent(present.generator):
+        whole = sample(x.new_empty(present.n, *x.shape[1:]))
     return whole[present.first : present.first + present.rows]
+
+
+@contextmanager
+def _lent(generator: torch.Generator) -> Iterator[None]:
+    """Let torch's global generator of a device go on from another one's state, which takes over where it ends."""
+    if generator.device.type == "cuda":
+        read_state, set_state = torch.cuda.get_rng_state, torch.cuda.set_rng_state
+        own = read_state(generator.device)
+        set_state(generator.get_state(), generator.device)
+        try:
+            yield
+        finally:
+            generator.set_state(read_state(generator.device))
+            set_state(own, generator.device)
+        return
+    own = torch.get_rng_state()
+    torch.set_rng_state(generator.get_state())
+    try:
+        yield
+    finally:
+        generator.set_state(torch.get_rng_state())
+        torch.set_rng_state(own)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from art_gair import generators
 from art_gair.checks import is_real
 from art_gair.engine.inputs import Box
 
@@ -45,7 +44,7 @@ class Linf:
 
     def sample(self, x: Tensor, eps: Tensor) -> Tensor:
         """Draw uniformly from [-eps, eps] for each feature."""
-        return generators.draw(torch.empty_like(x), _uniform) * eps
+        return torch.empty_like(x).uniform_(-1.0, 1.0) * eps
 
     def direction(self, grad: Tensor, x_adv: Tensor, box: Box | None) -> Tensor:
         """Return the sign of the gradient."""
@@ -65,9 +64,8 @@ class L2:
 
     def sample(self, x: Tensor, eps: Tensor) -> Tensor:
         """Draw uniformly from the ball: a Gaussian direction, and a radius eps * u^(1/d)."""
-        noise = generators.draw(torch.empty_like(x), _normal).flatten(1)
-        share = generators.draw(torch.empty_like(noise[:, :1]), lambda t, generator: t.uniform_(generator=generator))
-        radius = torch.pow(share, 1.0 / noise.shape[1])
+        noise = torch.randn_like(x).flatten(1)
+        radius = torch.pow(torch.rand_like(noise[:, :1]), 1.0 / noise.shape[1])
         inside: Tensor = radius * noise / torch.linalg.vector_norm(noise, dim=1, keepdim=True)
         return inside.view_as(x) * eps
 
@@ -93,10 +91,9 @@ class L1:
     def sample(self, x: Tensor, eps: Tensor) -> Tensor:
         """Draw uniformly from the ball: d + 1 exponentials, normalised, the last one dropped, random signs."""
         flat = x.flatten(1)
-        empty = flat.new_empty(len(flat), flat.shape[1] + 1)
-        share = generators.draw(empty, lambda t, generator: t.exponential_(generator=generator))
+        share = flat.new_empty(len(flat), flat.shape[1] + 1).exponential_()
         share = (share / share.sum(dim=1, keepdim=True))[:, :-1]
-        return (share * generators.draw(torch.empty_like(share), _uniform).sign()).view_as(x) * eps
+        return (share * torch.empty_like(share).uniform_(-1.0, 1.0).sign()).view_as(x) * eps
 
     def direction(self, grad: Tensor, x_adv: Tensor, box: Box | None) -> Tensor:
         """Return the sign of the largest entry of the gradient, among the features the box still lets move.
@@ -138,14 +135,6 @@ def find_norm(norm: Any) -> Norm:
     if is_real(key) and key in NORMS:
         return NORMS[key]
     raise ValueError(f'norm is {norm!r}; expected "inf", np.inf, 1 or 2.')
-
-
-def _uniform(t: Tensor, generator: torch.Generator | None) -> Tensor:
-    return t.uniform_(-1.0, 1.0, generator=generator)
-
-
-def _normal(t: Tensor, generator: torch.Generator | None) -> Tensor:
-    return t.normal_(generator=generator)
 
 
 def _per_sample(x: Tensor) -> tuple[int, ...]:

@@ -79,10 +79,9 @@ class PGD:
         """Return the first iterate: x, a uniform point of the ball, or TRADES' small noise where KL would not move."""
         x = samples.x
         if self.num_random_init > 0:
-            start = self.norm.sample(x, samples.eps)
+            start = generators.draw(x, lambda like: self.norm.sample(like, samples.eps))
         elif LOSSES[self.loss] is kl:
-            noise = generators.draw(torch.empty_like(x), lambda t, generator: t.normal_(generator=generator))
-            start = self._kl_start_std() * noise
+            start = self._kl_start_std() * generators.draw(x, torch.randn_like)
         else:
             start = torch.zeros_like(x)
         return self._move(samples, x, start)
