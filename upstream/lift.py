@@ -32,7 +32,7 @@ class Piece:
     :param where: file below the package and name in it: "attacks/pgd.py:PGD._run".
     :param name: its name in ART; "" keeps it.
     :param arguments: added at the end of the signature, such as "lam: float".
-    :param without: arguments, fields and methods that are left out.
+    :param without: fields, methods and arguments that are left out; "f.x" is the argument x of a class's method f.
     :param replace: expressions, and the text that takes their place; each must be there.
     :param drop: statements that are left out, each must be there.
     :param given: tests of `if` statements whose outcome is fixed here: the branch alone remains.
@@ -161,14 +161,16 @@ def _function(node: ast.FunctionDef, source: str, piece: Piece) -> str:
     return "\n".join([*decorators, head, *(INDENT + line if line else "" for line in inside)])
 
 
-TORCH = {"torch": "import torch", "F": "import torch.nn.functional as F"}
+TORCH = {"torch": "import torch", "F": "import torch.nn.functional as F", "nn": "from torch import nn"}
 """What a body must import if it uses the name."""
 
 
 def _class(node: ast.ClassDef, source: str, piece: Piece) -> str:
     """Return a class: a method takes of the piece's changes those that its own lines ask for."""
     kept = [n for n in node.body if not set(_names(n)) & set(piece.without)]
-    unknown = set(piece.without) - {name for n in node.body for name in _names(n)}
+    methods = [n for n in kept if isinstance(n, ast.FunctionDef)]
+    members = {name for n in node.body for name in _names(n)}
+    unknown = set(piece.without) - members - {f"{n.name}.{a.arg}" for n in methods for a in n.args.args}
     if unknown:
         raise KeyError(f"there is no {sorted(unknown)} to leave out")
     text = docstrings.of_class(ast.get_docstring(node) or "", piece.without, piece.doc)
@@ -176,12 +178,11 @@ def _class(node: ast.ClassDef, source: str, piece: Piece) -> str:
     fields = [n for n in kept if isinstance(n, (ast.AnnAssign, ast.Assign))]
     if fields:
         blocks.append("\n".join(_constant(n, _names(n)[0], source, piece) for n in fields))
-    doc = {name: text for name, text in piece.doc.items() if name.endswith("()")}
     used = Body(source, piece.replace, piece.drop, piece.given)
-    for method in kept:
-        if isinstance(method, ast.FunctionDef):
-            own = used.those_in(method)
-            blocks.append(_function(method, source, Piece(piece.where, "", (), (), *own, piece.types, doc)))
+    for method in methods:
+        left_out = [a.arg for a in method.args.args if f"{method.name}.{a.arg}" in piece.without]
+        own = Piece(piece.where, "", (), left_out, *used.those_in(method), piece.types, piece.doc)
+        blocks.append(_function(method, source, own))
     used.require_all()
     head = [f"@{ast.unparse(d)}" for d in node.decorator_list] + [f"class {piece.name or node.name}:"]
     return "\n".join([*head, textwrap.indent("\n\n".join(blocks), INDENT)])

@@ -87,6 +87,28 @@ DEFINITIONS: dict[str, Piece] = {
         "batch_bounds",
         doc={"n": "Number of samples.", "batch_size": "Size of batches."},
     ),
+    "PerSample": Piece(
+        "objectives/per_sample.py:PerSample",
+        without=["__call__.scale"],
+        replace={
+            "labels.clamp(min=0)": "labels",
+            "torch.where(labels >= 0, values, 0.0)": "values",
+            "self.scale(labels) if scale is None else scale": "self.scale(labels)",
+            "labelled.float()": "torch.ones(n, device=labels.device)",
+            "self.weight[labels.clamp(min=0)] * labelled": "self.weight[labels]",
+        },
+        drop=["labelled = labels >= 0"],
+        doc={
+            "__init__()": "Create a :class:`.PerSample` instance.",
+            "__call__()": "Return the losses, of shape `(n,)`.",
+            "unreduced": "The classifier's loss without its reduction.",
+            "reduction": "The one it had.",
+            "weight": "Class weights that a mean reduction divides by, or None.",
+        },
+    ),
+    "_class_weights": Piece(
+        "objectives/per_sample.py:_class_weights", doc={"loss": "Loss of the classifier.", "raises": ""}
+    ),
     "Terms": Piece("objectives/base.py:Terms", doc={"logits": "Logits of the adversarial examples."}),
     "total": Piece(
         "objectives/base.py:Objective.total",

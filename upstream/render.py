@@ -42,8 +42,8 @@ def _block(name: str, core: Core) -> str:
 
 
 def _line(line: str, core: Core) -> str:
-    """Fill a line; where a formula makes it too long, break it, with the indent of what it belongs to."""
-    if not INLINE.search(line):
+    """Fill a line; if it is too long then, as docstrings may be in a template, break it, with the indent it asks for."""
+    if not INLINE.search(line) and len(line) <= WIDTH + 1:
         return line
     filled = INLINE.sub(lambda match: _inline(match[1], core), line)
     if len(filled.rstrip("\n")) <= WIDTH:

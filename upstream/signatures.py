@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 WIDTH = 120
 
-TYPES = {"Tensor": '"torch.Tensor"', "Model": "Callable", "AttackLoss": "Callable"}
+TYPES = {"Tensor": '"torch.Tensor"', "nn.Module": '"torch.nn.Module"', "Model": "Callable", "AttackLoss": "Callable"}
 """Names in the core's annotations, and what ART writes."""
 
 
@@ -23,6 +23,10 @@ class _Renamed(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - ast's own spelling
         return ast.parse(self.types[node.id], mode="eval").body if node.id in self.types else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802
+        name = ast.unparse(node)
+        return ast.parse(self.types[name], mode="eval").body if name in self.types else node
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:  # noqa: N802
         """Read quoted annotations as well."""
