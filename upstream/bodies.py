@@ -49,7 +49,8 @@ class Body:
     def those_in(self, node: ast.FunctionDef) -> tuple[dict[str, str], list[str], dict[str, bool]]:
         """Return the changes that find a place in a function, and note that they do."""
         inside = {ast.dump(n) for n in ast.walk(node)}
-        replace = {old: new for key, (old, new) in self.replace.items() if key in inside}
+        replaced = {_key(n) for statement in node.body for n in self._replaced(statement)}
+        replace = {old: new for key, (old, new) in self.replace.items() if key in replaced}
         drop = [old for key, old in self.drop.items() if key in inside]
         given = {test: outcome for key, (test, outcome) in self.given.items() if key in inside}
         self.done |= {*replace, *drop, *given}
