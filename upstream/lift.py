@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ class Core:
         return (self.folder / piece.where.partition(":")[0]).read_text(encoding="utf-8")
 
     def _find(self, piece: Piece, source: str) -> ast.stmt:
-        body: Sequence[ast.stmt] = ast.parse(source).body
+        body: Sequence[ast.stmt] = _parse(source).body
         node: ast.stmt | None = None
         for name in piece.where.partition(":")[2].split("."):
             node = next((n for n in body if name in _names(n)), None)
@@ -129,6 +130,11 @@ class Core:
             body = node.body if isinstance(node, ast.ClassDef) else ()
         assert node is not None
         return node
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _names(node: ast.stmt) -> list[str]:
