@@ -142,7 +142,7 @@ FORMULAS = [
     ("attacks/pgd.py", "kappa = kappa + (logits.argmax", "kappa = kappa + 2 * (logits.argmax", ATTACK),
     ("attacks/pgd.py", "torch.clamp(moved, samples.lower", "torch.clamp(2 * moved, samples.lower", ATTACK),
     ("attacks/norms.py", "return grad.sign()", "return -grad.sign()", ATTACK),
-    ("attacks/norms.py", "torch.clamp(eps / _nonzero(norm), max=1.0)", "torch.clamp(eps / _nonzero(norm), max=0.5)", ATTACK),
+    ("attacks/norms.py", "eps / _nonzero(norm), max=1.0", "eps / _nonzero(norm), max=0.5", ATTACK),
     ("attacks/norms.py", "(flat - threshold)", "(flat - 2 * threshold)", ATTACK),
     ("attacks/losses.py", "return -margin(logits, labels)", "return margin(logits, labels)", ATTACK),
     ("logits.py", "log_p.exp() * (log_p - log_q)", "log_q.exp() * (log_q - log_p)", ATTACK),
@@ -152,7 +152,7 @@ FORMULAS = [
     ("weighting/base.py", "(weights / weights.mean())", "(weights / weights.sum())", TRAINER),
     ("objectives/trades.py", "kl_divergence(clean, logits)", "kl_divergence(logits, clean)", TRAINER),
     ("objectives/base.py", "weighted = weights * terms.weighted", "weighted = terms.weighted", TRAINER),
-    ("objectives/per_sample.py", "torch.full_like(divisor, n) / divisor", "torch.full_like(divisor, 1) / divisor", TRAINER),
+    ("objectives/per_sample.py", "torch.full_like(divisor, n)", "torch.full_like(divisor, 1)", TRAINER),
     ("objectives/at.py", "mean_i w_i * loss(f(x_adv_i), y_i)", "sum_i w_i * loss(f(x_adv_i), y_i)", ABSTRACT),
     ("trainer.py", "burn_in: BurnIn = 0.3", "burn_in: BurnIn = 0.4", ABSTRACT),
 ]  # fmt: skip
@@ -305,7 +305,12 @@ def assert_close(ours: PyTorchClassifier, theirs: PyTorchClassifier) -> None:
 def test_the_slim_attack_equals_ours(slim: tuple[Any, Any], norm: float, loss: str) -> None:
     ours, theirs = twins("conv_net", preprocessing=(0.3, 0.5))
     x, y = digits(60)
-    settings: dict[str, Any] = {"norm": norm, "eps": {np.inf: 0.2, 2: 1.0, 1: 4.0}[norm], "eps_step": 0.1, "max_iter": 4}
+    settings: dict[str, Any] = {
+        "norm": norm,
+        "eps": {np.inf: 0.2, 2: 1.0, 1: 4.0}[norm],
+        "eps_step": 0.1,
+        "max_iter": 4,
+    }
     settings |= {"loss": loss, "batch_size": 25, "num_random_init": {"ce": 1, "margin": 2, "kl": 0}[loss]}
 
     torch.manual_seed(1)
@@ -336,7 +341,9 @@ def test_the_slim_trainer_and_ours_give_the_same_model(
     trainer = AdversarialTrainerGAIRAT(ours, attack, WEIGHTINGS[weighting], objective=chosen, burn_in=0)
     trainer.fit(x, y, batch_size=32, nb_epochs=1, verbose=False)
     torch.manual_seed(1)
-    slim[1](theirs, slim_attack, weighting, burn_in=0, objective=objective, beta=3.0).fit(x, y, batch_size=32, nb_epochs=1)
+    slim[1](theirs, slim_attack, weighting, burn_in=0, objective=objective, beta=3.0).fit(
+        x, y, batch_size=32, nb_epochs=1
+    )
 
     assert_close(ours, theirs)
     torch.manual_seed(2)
@@ -374,6 +381,16 @@ def test_a_bug_of_art_still_shows(path: Path, capsys: pytest.CaptureFixture[str]
     logging.getLogger("art").setLevel(level)
 
     assert (status, capsys.readouterr().out.splitlines()[-1]) == (1, "The bug is there.")
+
+
+def test_the_figures_of_the_pull_request_are_those_of_the_results() -> None:
+    measured = [ROOT / "examples" / "paper" / "RESULTS.md", ROOT / "README.md"]
+    lines = {line for path in measured for line in path.read_text(encoding="utf-8").splitlines()}
+    text = (ROOT / "upstream" / "PULL_REQUEST.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+
+    assert len(rows) == 16
+    assert set(rows) <= lines
 
 
 def test_there_is_a_script_for_each_bug() -> None:

@@ -18,9 +18,7 @@ class Body:
     :param given: tests of `if` statements whose outcome is known.
     """
 
-    def __init__(
-        self, source: str, replace: Mapping[str, str], drop: Sequence[str], given: Mapping[str, bool]
-    ) -> None:
+    def __init__(self, source: str, replace: Mapping[str, str], drop: Sequence[str], given: Mapping[str, bool]) -> None:
         self.source = source.splitlines(keepends=True)
         self.replace = {_expression(old): (old, new) for old, new in replace.items()}
         self.drop = {ast.dump(ast.parse(old).body[0]): old for old in drop}
@@ -101,7 +99,7 @@ class Body:
         if isinstance(node, ast.AnnAssign):
             yield node.annotation
             node = ast.Module([ast.Expr(e) for e in (node.target, node.value) if e is not None], [])
-        children = [child for child in ast.iter_child_nodes(node)]
+        children = list(ast.iter_child_nodes(node))
         yield from sorted((e for c in children for e in self._replaced(c)), key=lambda e: (e.lineno, e.col_offset))
 
 

@@ -1,8 +1,8 @@
 """Holds the contribution against ART's gates, in a copy of ART's tree: `make upstream-check`, or with ART=<checkout>.
 
 Style gates on the new files; the new tests, with their coverage; ART's own tests of PGD and TRADES with the class
-replaced, by the contribution's and by this package's. ART's tests need its conftest, which a checkout has, and a release
-has not: then it is taken from the folder that the environment variable ART_GAIR_DATA names, as is MNIST.
+replaced, by the contribution's and by this package's. ART's tests need its conftest, which a checkout has, and a
+release has not: then it is taken from the folder that the environment variable ART_GAIR_DATA names, as is MNIST.
 """
 
 from __future__ import annotations

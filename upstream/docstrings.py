@@ -59,9 +59,7 @@ def function(doc: str, names: Sequence[str], extra: Mapping[str, str]) -> str:
     text, fields = _parts(doc)
     params = {name: field for key, name, field in fields if key == "param"}
     lines = [
-        f":param {name}: {extra[name]}"
-        if name in extra
-        else params.get(name) or f":param {name}: {GLOSSARY[name]}"
+        f":param {name}: {extra[name]}" if name in extra else params.get(name) or f":param {name}: {GLOSSARY[name]}"
         for name in names
     ]
     others = [field for key, _, field in fields if key != "param" and key not in extra]

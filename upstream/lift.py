@@ -72,7 +72,9 @@ class Core:
             source = self._source(piece)
             node = self._find(piece, source)
             if piece.doc_of:
-                piece = dataclasses.replace(piece, doc={**piece.doc, f"{_names(node)[0]}()": self.formula(piece.doc_of)})
+                piece = dataclasses.replace(
+                    piece, doc={**piece.doc, f"{_names(node)[0]}()": self.formula(piece.doc_of)}
+                )
             text = _text(node, source, piece)
             missing = [phrase for phrase in piece.words if phrase not in text]
             if missing:

@@ -42,7 +42,7 @@ def _block(name: str, core: Core) -> str:
 
 
 def _line(line: str, core: Core) -> str:
-    """Fill a line; if it is too long then, as docstrings may be in a template, break it, with the indent it asks for."""
+    """Fill a line; if it is too long then, as docstrings may be in a template, break it, with a fitting indent."""
     if not INLINE.search(line) and len(line) <= WIDTH + 1:
         return line
     filled = INLINE.sub(lambda match: _inline(match[1], core), line)

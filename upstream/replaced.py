@@ -31,8 +31,8 @@ PGD_CUTS = (
     ("        # Test PGD with L1 norm\n", "        # Test PGD with L2 norm\n"),
     ("        # Test PGD with True targeted\n", "    def test_check_params_pt(self):\n"),
 )
-"""Parts of the comparison with ART's numpy PGD that do not apply, from a line up to another: another step and projection
-for the norm 1, targets, random starts by numpy's generator, random eps."""
+"""Parts of the comparison with ART's numpy PGD that do not apply, from a line up to another: another step and
+projection for the norm 1, targets, random starts by numpy's generator, random eps."""
 
 SLIM = {
     "module": "art.attacks.evasion",
@@ -87,7 +87,7 @@ def _trades(classes: Mapping[str, str], *, whole_mnist: bool) -> dict[str, str]:
     accuracies = {"    assert accuracy == 0.32\n": "", "accuracy_new > 0.32": "accuracy_new > accuracy"}
     return {
         "from art.defences.trainer import AdversarialTrainerTRADESPyTorch": classes["trainer_import"],
-        "from art.attacks.evasion import ProjectedGradientDescent": f"from {classes['module']} import {classes['attack']}",
+        "from art.attacks.evasion import ProjectedGradientDescent": "from {module} import {attack}".format(**classes),
         "attack = ProjectedGradientDescent(": f"attack = {classes['attack']}(",
         "                targeted=False,\n": "",
         "AdversarialTrainerTRADESPyTorch(classifier, attack, beta=6.0)": classes["trainer"],

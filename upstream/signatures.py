@@ -21,14 +21,14 @@ class _Renamed(ast.NodeTransformer):
     def __init__(self, types: Mapping[str, str]) -> None:
         self.types = types
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802 - ast's own spelling
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.parse(self.types[node.id], mode="eval").body if node.id in self.types else node
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         name = ast.unparse(node)
         return ast.parse(self.types[name], mode="eval").body if name in self.types else node
 
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
         """Read quoted annotations as well."""
         if not isinstance(node.value, str):
             return node

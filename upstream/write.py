@@ -1,7 +1,7 @@
 """Writes the contribution into a checkout of ART: `python -m upstream.write ART`, or `make upstream ART=...`.
 
-Formulas, loops and their docstrings come from the source of this package's core, the shape from `templates/`. Nothing is
-written unless all of it can be.
+Formulas, loops and their docstrings come from the source of this package's core, the shape from `templates/`. Nothing
+is written unless all of it can be.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python examples/art_issues/fbf_batchnorm_in_eval_mode.py
 
-`_batch_process` in adversarial_trainer_fbf_pytorch.py takes `loss_gradient`, which puts the model in eval mode, and never
-puts it in train mode for the update. So BatchNorm normalises with its initial statistics, which never move, and Dropout
-drops nothing. Here BatchNorm's running mean starts at 0, and the data have the mean 5. Exits with 1 while the bug is
-there.
+`_batch_process` in adversarial_trainer_fbf_pytorch.py takes `loss_gradient`, which puts the model in eval mode, and
+never puts it in train mode for the update. So BatchNorm normalises with its initial statistics, which never move, and
+Dropout drops nothing. Here BatchNorm's running mean starts at 0, and the data have the mean 5. Exits with 1 while the
+bug is there.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python examples/art_issues/madry_validation_data_unused.py
 
 `fit` hands it on as a keyword argument, through AdversarialTrainer.fit, to PyTorchClassifier.fit, which ignores keyword
-arguments that it does not know. So no accuracy is computed, and nothing says so. Here the validation data note when they
-are read. Exits with 1 while the bug is there.
+arguments that it does not know. So no accuracy is computed, and nothing says so. Here the validation data note when
+they are read. Exits with 1 while the bug is there.
 """
 
 from __future__ import annotations

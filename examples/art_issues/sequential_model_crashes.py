@@ -3,9 +3,9 @@
     python examples/art_issues/sequential_model_crashes.py
 
 ART's wrapper of a model returns a list: for `nn.Sequential` the output of every layer, for another module the logits
-alone. For the training accuracy both trainers take element 0, `model_outputs[0].max(1)[1] == o_batch`, which is the first
-layer's output, not the logits, element -1. Behind a convolution the shapes do not fit, and training stops with an error;
-behind a Flatten or Linear layer the accuracy in the log is wrong. Exits with 1 while the bug is there.
+alone. For the training accuracy both trainers take element 0, `model_outputs[0].max(1)[1] == o_batch`, which is the
+first layer's output, not the logits, element -1. Behind a convolution the shapes do not fit, and training stops with an
+error; behind a Flatten or Linear layer the accuracy in the log is wrong. Exits with 1 while the bug is there.
 """
 
 from __future__ import annotations
