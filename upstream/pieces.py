@@ -92,8 +92,9 @@ DEFINITIONS: dict[str, Piece] = {
         without=["__call__.scale"],
         replace={
             "labels.clamp(min=0)": "labels",
-            "torch.where(labels >= 0, values, 0.0)": "values",
-            "self.scale(labels) if scale is None else scale": "self.scale(labels)",
+            "torch.where(labels >= 0, values, 0.0) * (self.scale(labels) if scale is None else scale)": (
+                "values * self.scale(labels)"
+            ),
             "labelled.float()": "torch.ones(n, device=labels.device)",
             "self.weight[labels.clamp(min=0)] * labelled": "self.weight[labels]",
         },
@@ -105,6 +106,7 @@ DEFINITIONS: dict[str, Piece] = {
             "reduction": "The one it had.",
             "weight": "Class weights that a mean reduction divides by, or None.",
         },
+        words={"it gives {": "The loss of the classifier gives {"},
     ),
     "_class_weights": Piece(
         "objectives/per_sample.py:_class_weights", doc={"loss": "Loss of the classifier.", "raises": ""}

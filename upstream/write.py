@@ -26,6 +26,7 @@ def write(folder: Path, core: Path = ROOT / "art_gair", record: Path = RECORD) -
     :param core: the package whose formulas are taken.
     :param record: where it is noted what was written, so that a later run may replace it.
     :raises RefusedError: if the checkout cannot be written to, by the reason.
+    :raises OSError: if a file cannot be read or written.
     :raises LiftError: if the core is no longer what the templates and pieces expect.
     """
     checkout = Checkout(folder, record)
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = parser.parse_args(argv).art
     try:
         paths = write(folder)
-    except (RefusedError, LiftError) as error:
+    except (RefusedError, LiftError, OSError) as error:
         print(f"Nothing was written: {error}", file=sys.stderr)
         return 1
     print(f"Written into {folder}:", *paths, sep="\n  ")
