@@ -287,7 +287,10 @@ MODELS = {"mlp": lambda: mlp((1, 8, 8), 10), "conv_net": conv_net}
 
 
 def twins(model: str, **settings: Any) -> tuple[PyTorchClassifier, PyTorchClassifier]:
-    """Return two classifiers of the same weights; ours is attacked as it stands, not folded."""
+    """Return two classifiers of the same weights; ours is attacked as it stands.
+
+    Folding BatchNorm in rounds differently, and the sign of a gradient near zero, as TRADES' first one is, may turn.
+    """
     made = []
     for _ in range(2):
         torch.manual_seed(0)
