@@ -65,13 +65,14 @@ def check_style(gates: Gates, tools: Path, files: Sequence[str]) -> None:
 
 
 def check_tests(gates: Gates, files: Sequence[str], *, whole_mnist: bool) -> None:
-    """Run the new tests with their coverage, and ART's own with the class replaced."""
+    """Run the new tests with their coverage, the example, and ART's own tests with the class replaced."""
     python = (sys.executable, "-m")
     pytest = ("pytest", "-q", "-p", "no:cacheprovider", "--framework=pytorch")
     sources = [file for file in files if file.startswith("art/") and "__init__" not in file]
     tests = [file for file in files if file.startswith("tests/")]
     gates("new tests", *python, "coverage", "run", f"--include={','.join(sources)}", "-m", *pytest, *tests)
     gates("coverage of at least 80 %", *python, "coverage", "report", "--fail-under=80")
+    gates("example", sys.executable, "examples/adversarial_training_gairat.py")
     for name in ("slim", "ours"):
         pgd, trades = write_replaced(gates.folder, name, whole_mnist=whole_mnist)
         gates(f"ART's tests of PGD on {name}", *python, *pytest, pgd, "-k", PGD_SELECTED)
