@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 TORCH  ?=
 PINS   := $(if $(TORCH),build/constraints.txt,constraints.txt)
 
-.PHONY: demo test paper bench gpu quality install-check clean
+.PHONY: demo test paper bench gpu quality install-check upstream upstream-check clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits_demo.py
@@ -41,6 +41,20 @@ install-check: $(PINS)
 	build/alone/bin/python -m pip install -q -c $(PINS) torch
 	build/alone/bin/python -m pip install -q -c $(PINS) .
 	build/alone/bin/python tests/install_check.py
+
+# The contribution to ART, written from this package's core into a checkout of ART 1.20: make upstream ART=FOLDER
+upstream: $(READY)
+	$(BIN)/python -m upstream.write $(ART)
+
+# ART's gates on it, in a copy of ART=FOLDER, or of the pinned release; UPSTREAM="--only style" takes a part.
+upstream-check: $(READY) build/upstream/.ready
+	$(BIN)/python -m upstream.check $(UPSTREAM) $(ART)
+
+build/upstream/.ready: upstream/requirements.txt
+	$(PYTHON) -m venv build/upstream/tools
+	build/upstream/tools/bin/python -m pip install -q -r upstream/requirements.txt
+	build/upstream/tools/bin/python -m pip install -q --target build/upstream/packages requests
+	touch $@
 
 # torch goes in first and pinned, so that no later package pulls another build of it.
 $(READY): $(PINS) setup.py

@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import ast
+import importlib.util
+import logging
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import art
+import numpy as np
+import pytest
+import torch
+from art.estimators.classification import PyTorchClassifier
+
+from art_gair import (
+    TRADES,
+    AdversarialTrainerGAIRAT,
+    DiscreteWeighting,
+    GeometryAwarePGD,
+    SigmoidWeighting,
+    TanhWeighting,
+    UniformWeighting,
+)
+from tests.models import as_it_is, classifier_of, conv_net, digits, mlp
+from upstream.checkout import Checkout, RefusedError
+from upstream.edits import EDITS
+from upstream.lift import Core, LiftError
+from upstream.render import fill, render
+from upstream.write import main, write
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "art_gair"
+ISSUES = sorted((ROOT / "examples" / "art_issues").glob("*.py"))
+
+ATTACK = "art/attacks/evasion/geometry_aware_pgd.py"
+TRAINER = "art/defences/trainer/adversarial_trainer_gairat_pytorch.py"
+ABSTRACT = "art/defences/trainer/adversarial_trainer_gairat.py"
+NEW = {
+    *(ATTACK, TRAINER, ABSTRACT, "examples/adversarial_training_gairat.py"),
+    "tests/attacks/evasion/test_geometry_aware_pgd.py",
+    "tests/defences/trainer/test_adversarial_trainer_gairat_pytorch.py",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return the installed ART's files that are edited, laid out as in a checkout of its repository."""
+    folder = tmp_path / "ART"
+    for name in ("art/__init__.py", "art/attacks/evasion/__init__.py", "art/defences/trainer/__init__.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path(art.__file__).parent / name.removeprefix("art/"), folder / name)
+    for edit in EDITS:
+        if edit.path.endswith(".rst"):
+            (folder / edit.path).parent.mkdir(parents=True)
+            (folder / edit.path).write_text(f"Defences\n========\n\n{edit.after}The rest\n", encoding="utf-8")
+    for name in ("tests/attacks/evasion", "tests/defences/trainer", "examples"):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    return tmp_path / "build" / "written.json"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def git(folder: Path, *command: str) -> None:
+    settings = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "-C", str(folder), *settings, *command], check=True, capture_output=True)
+
+
+def load(files: dict[str, str], folder: Path) -> dict[str, ModuleType]:
+    """Import the written modules under their names in ART."""
+    modules = {}
+    for path in (ATTACK, ABSTRACT, TRAINER):
+        name = path.removesuffix(".py").replace("/", ".")
+        (folder / Path(path).name).write_text(files[path], encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, folder / Path(path).name)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = modules[path] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(modules[path])
+    return modules
+
+
+@pytest.fixture(scope="module")
+def slim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """Return the attack and the trainer as they are written for ART."""
+    before = set(sys.modules)
+    modules = load(render(Core(CORE)), tmp_path_factory.mktemp("slim"))
+    yield modules[ATTACK].GeometryAwarePGDPyTorch, modules[TRAINER].AdversarialTrainerGAIRATPyTorch
+    for name in set(sys.modules) - before:
+        if "gair" in name or "geometry_aware" in name:
+            del sys.modules[name]
+
+
+def test_the_files_and_the_exports_are_written(checkout: Path, record: Path) -> None:
+    before = contents(checkout)
+
+    paths = write(checkout, record=record)
+
+    after = contents(checkout)
+    assert set(after) - set(before) == NEW
+    assert set(paths) == NEW | {edit.path for edit in EDITS}
+    for path in NEW:
+        text = after[path].decode()
+        ast.parse(text)
+        assert "<<" not in text
+        assert "art_gair" not in text
+        assert max(map(len, text.split("\n"))) <= 120
+        assert path.startswith("examples/") or "Copyright (C) The Adversarial Robustness Toolbox (ART) Authors" in text
+    for edit in EDITS:
+        assert after[edit.path].decode().replace(edit.lines, "") == before[edit.path].decode()
+
+
+def test_torch_is_imported_inside_functions_only() -> None:
+    for path, text in render(Core(CORE)).items():
+        top = [n for n in ast.parse(text).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        assert path.startswith("examples/") or not any("torch" in ast.unparse(n).split()[1].split(".") for n in top)
+
+
+def test_every_argument_of_a_new_function_has_its_line_in_the_docstring() -> None:
+    files = render(Core(CORE))
+    for path in (ATTACK, ABSTRACT, TRAINER):
+        for node in ast.walk(ast.parse(files[path])):
+            if isinstance(node, ast.FunctionDef) and node.name not in ("_check_params", "batches"):
+                doc = ast.get_docstring(node) or ""
+                missing = [a.arg for a in node.args.args if a.arg != "self" and f":param {a.arg}:" not in doc]
+                assert not missing, f"{path}: {node.name}"
+
+
+FORMULAS = [
+    ("attacks/pgd.py", "kappa = kappa + (logits.argmax", "kappa = kappa + 2 * (logits.argmax", ATTACK),
+    ("attacks/pgd.py", "torch.clamp(moved, samples.lower", "torch.clamp(2 * moved, samples.lower", ATTACK),
+    ("attacks/norms.py", "return grad.sign()", "return -grad.sign()", ATTACK),
+    ("attacks/norms.py", "eps / _nonzero(norm), max=1.0", "eps / _nonzero(norm), max=0.5", ATTACK),
+    ("attacks/norms.py", "(flat - threshold)", "(flat - 2 * threshold)", ATTACK),
+    ("attacks/losses.py", "return -margin(logits, labels)", "return margin(logits, labels)", ATTACK),
+    ("logits.py", "log_p.exp() * (log_p - log_q)", "log_q.exp() * (log_q - log_p)", ATTACK),
+    ("weighting/geometry.py", "5.0 * (1.0 - 2.0 * kappa", "4.0 * (1.0 - 2.0 * kappa", TRAINER),
+    ("weighting/geometry.py", "torch.log1p(-kappa / (max_iter + 1))", "torch.log1p(-kappa / (max_iter + 2))", TRAINER),
+    ("weighting/geometry.py", "steepness = 2.0", "steepness = 3.0", TRAINER),
+    ("weighting/base.py", "(weights / weights.mean())", "(weights / weights.sum())", TRAINER),
+    ("objectives/trades.py", "kl_divergence(clean, logits)", "kl_divergence(logits, clean)", TRAINER),
+    ("objectives/base.py", "weighted = weights * terms.weighted", "weighted = terms.weighted", TRAINER),
+    ("objectives/per_sample.py", "torch.full_like(divisor, n)", "torch.full_like(divisor, 1)", TRAINER),
+    ("objectives/at.py", "mean_i w_i * loss(f(x_adv_i), y_i)", "sum_i w_i * loss(f(x_adv_i), y_i)", ABSTRACT),
+    ("trainer.py", "burn_in: BurnIn = 0.3", "burn_in: BurnIn = 0.4", ABSTRACT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "old", "new", "path"), FORMULAS, ids=[f"{f}:{old[:24]}" for f, old, _, _ in FORMULAS])
+def test_a_changed_formula_in_the_core_changes_what_is_written(
+    tmp_path: Path, file: str, old: str, new: str, path: str
+) -> None:
+    shutil.copytree(CORE, tmp_path / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    source = (tmp_path / "core" / file).read_text(encoding="utf-8")
+    assert old in source
+    (tmp_path / "core" / file).write_text(source.replace(old, new), encoding="utf-8")
+
+    before, after = render(Core(CORE)), render(Core(tmp_path / "core"))
+
+    assert after[path] != before[path]
+    changed = {n for n in before if before[n] != after[n]}
+    assert changed <= {ATTACK, ABSTRACT, TRAINER}
+
+
+def test_a_core_that_is_no_longer_what_a_piece_expects_is_named(tmp_path: Path, checkout: Path, record: Path) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(CORE, core, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (core / "attacks" / "pgd.py").read_text(encoding="utf-8")
+    before = contents(checkout)
+
+    for old, new, named in (
+        ("self.note_gradient(grad)", "self.note(grad)", "self.note_gradient"),
+        ("def select_samples(", "def pick_samples(", "select_samples"),
+    ):
+        (core / "attacks" / "pgd.py").write_text(source.replace(old, new), encoding="utf-8")
+        with pytest.raises(LiftError, match=rf"attacks/pgd\.py.*{named}"):
+            write(checkout, core, record)
+
+    assert contents(checkout) == before
+    with pytest.raises(LiftError, match="no piece"):
+        fill("<<nothing>>\n", Core(CORE))
+
+
+def test_a_second_run_replaces_what_the_first_wrote(tmp_path: Path, checkout: Path, record: Path) -> None:
+    git(checkout, "init", "-q")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "ART")
+    write(checkout, record=record)
+    first = contents(checkout)
+    core = tmp_path / "core"
+    shutil.copytree(CORE, core, ignore=shutil.ignore_patterns("__pycache__"))
+    (core / "logits.py").write_text((core / "logits.py").read_text().replace("log_p.exp()", "log_q.exp()"))
+
+    write(checkout, record=record)
+    assert contents(checkout) == first
+    write(checkout, core, record)
+
+    assert b"log_q.exp()" in contents(checkout)[ATTACK]
+
+
+def unsupported(folder: Path) -> None:
+    init = folder / "art" / "__init__.py"
+    init.write_text(init.read_text().replace('__version__ = "1.20', '__version__ = "1.19'))
+
+
+def dirty(folder: Path) -> None:
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "ART")
+    (folder / "examples" / "mine.py").write_text("x = 1\n")
+
+
+def edited_elsewhere(folder: Path) -> None:
+    path = folder / EDITS[0].path
+    path.write_text(path.read_text().replace("import GeoDA", "import Geo"))
+
+
+REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no folder": (shutil.rmtree, "which is no folder"),
+    "not ART": (lambda folder: (folder / "art" / "__init__.py").unlink(), "no checkout of ART"),
+    "another version": (unsupported, r"ART of version 1\.19.*expected 1\.20\.x"),
+    "no version": (lambda folder: (folder / "art" / "__init__.py").write_text(""), "ART of no version"),
+    "no tests": (lambda folder: shutil.rmtree(folder / "tests"), "lacks tests/attacks/evasion"),
+    "no documentation": (lambda folder: shutil.rmtree(folder / "docs"), r"lacks docs/modules/attacks/evasion\.rst"),
+    "a file of somebody else": (lambda folder: (folder / ATTACK).write_text("mine\n"), "was not written by"),
+    "a dirty tree": (dirty, r"uncommitted changes, examples/mine\.py"),
+    "an __init__ without the place": (edited_elsewhere, "0 times; expected it once"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_cannot_be_written_to_is_refused_and_left_alone(
+    checkout: Path, name: str, capsys: pytest.CaptureFixture[str], record: Path
+) -> None:
+    spoil, message = REFUSALS[name]
+    spoil(checkout)
+    before = contents(checkout)
+
+    with pytest.raises(RefusedError, match=message):
+        write(checkout, record=record)
+    assert main([str(checkout)]) == 1
+
+    assert capsys.readouterr().err.startswith("Nothing was written: ")
+    assert contents(checkout) == before
+
+
+def test_a_file_that_was_changed_after_it_was_written_is_not_overwritten(
+    tmp_path: Path, checkout: Path, record: Path
+) -> None:
+    write(checkout, record=record)
+    with (checkout / ATTACK).open("a") as file:
+        file.write("# mine\n")
+
+    with pytest.raises(RefusedError, match="was not written by"):
+        write(checkout, record=record)
+
+
+def test_a_write_that_fails_takes_back_what_it_has_written(checkout: Path, record: Path) -> None:
+    before = contents(checkout)
+    files = {"examples/new.py": "x = 1\n", EDITS[0].path: "gone\n", "nowhere/at/all.py": "x = 2\n"}
+
+    with pytest.raises(FileNotFoundError):
+        Checkout(checkout, record).write(files)
+
+    assert contents(checkout) == before
+
+
+WEIGHTINGS = {
+    "tanh": TanhWeighting(-1.0),
+    "sigmoid": SigmoidWeighting(-1.0),
+    "discrete": DiscreteWeighting(),
+    "uniform": UniformWeighting(),
+}
+MODELS = {"mlp": lambda: mlp((1, 8, 8), 10), "conv_net": conv_net}
+
+
+def twins(model: str, **settings: Any) -> tuple[PyTorchClassifier, PyTorchClassifier]:
+    """Return two classifiers of the same weights; ours is attacked as it stands.
+
+    Folding BatchNorm in rounds differently, and the sign of a gradient near zero, as TRADES' first one is, may turn.
+    """
+    made = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        made.append(classifier_of(MODELS[model](), (1, 8, 8), lr=0.01, **settings))
+    return as_it_is(made[0]), made[1]
+
+
+def assert_close(ours: PyTorchClassifier, theirs: PyTorchClassifier) -> None:
+    for name, value in ours.model.state_dict().items():
+        torch.testing.assert_close(theirs.model.state_dict()[name], value, rtol=1e-6, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2, 1])
+@pytest.mark.parametrize("loss", ["ce", "margin", "kl"])
+def test_the_slim_attack_equals_ours(slim: tuple[Any, Any], norm: float, loss: str) -> None:
+    ours, theirs = twins("conv_net", preprocessing=(0.3, 0.5))
+    x, y = digits(60)
+    settings: dict[str, Any] = {
+        "norm": norm,
+        "eps": {np.inf: 0.2, 2: 1.0, 1: 4.0}[norm],
+        "eps_step": 0.1,
+        "max_iter": 4,
+    }
+    settings |= {"loss": loss, "batch_size": 25, "num_random_init": {"ce": 1, "margin": 2, "kl": 0}[loss]}
+
+    torch.manual_seed(1)
+    expected = GeometryAwarePGD(ours, **settings).generate_with_kappa(x, y)
+    torch.manual_seed(1)
+    x_adv, kappa = slim[0](theirs, **settings, verbose=False).generate_with_kappa(x, y)
+
+    np.testing.assert_array_equal(kappa, expected[1])
+    np.testing.assert_allclose(x_adv, expected[0], atol=1e-6)
+    assert 0 < kappa.mean() < 4
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("objective", ["at", "trades"])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_slim_trainer_and_ours_give_the_same_model(
+    slim: tuple[Any, Any], model: str, objective: str, weighting: str
+) -> None:
+    ours, theirs = twins(model)
+    x, y = digits(161)  # a single sample is left over
+    settings: dict[str, Any] = {"eps": 0.2, "eps_step": 0.1, "max_iter": 4}
+    settings |= {"loss": "kl", "num_random_init": 0} if objective == "trades" else {}
+    attack = GeometryAwarePGD(ours, **settings)
+    slim_attack = slim[0](theirs, **settings, verbose=False)
+    chosen = TRADES(3.0) if objective == "trades" else None
+
+    torch.manual_seed(1)
+    trainer = AdversarialTrainerGAIRAT(ours, attack, WEIGHTINGS[weighting], objective=chosen, burn_in=0)
+    trainer.fit(x, y, batch_size=32, nb_epochs=1, verbose=False)
+    torch.manual_seed(1)
+    slim[1](theirs, slim_attack, weighting, burn_in=0, objective=objective, beta=3.0).fit(
+        x, y, batch_size=32, nb_epochs=1
+    )
+
+    assert_close(ours, theirs)
+    torch.manual_seed(2)
+    expected = attack.generate_with_kappa(x, y)[1]
+    torch.manual_seed(2)
+    np.testing.assert_array_equal(slim_attack.generate_with_kappa(x, y)[1], expected)
+
+
+def test_they_agree_over_a_burn_in_a_schedule_of_lam_and_a_scheduler(slim: tuple[Any, Any]) -> None:
+    ours, theirs = twins("mlp", loss=torch.nn.CrossEntropyLoss(torch.linspace(0.5, 2.0, 10), reduction="mean"))
+    x, y = digits(96)
+    settings: dict[str, Any] = {"eps": 0.2, "eps_step": 0.1, "max_iter": 3}
+
+    def lam(epoch: int) -> float:
+        return 1.0 - epoch
+
+    def scheduler(classifier: PyTorchClassifier) -> Any:
+        return torch.optim.lr_scheduler.StepLR(classifier.optimizer, 2, 0.1)
+
+    torch.manual_seed(1)
+    trainer = AdversarialTrainerGAIRAT(ours, GeometryAwarePGD(ours, **settings), TanhWeighting(lam), burn_in=0.4)
+    trainer.fit(x, np.eye(10)[y], batch_size=32, nb_epochs=3, scheduler=scheduler(ours), verbose=False)
+    torch.manual_seed(1)
+    slim_trainer = slim[1](theirs, slim[0](theirs, **settings, verbose=False), lam=lam, burn_in=0.4)
+    slim_trainer.fit(x, np.eye(10)[y], batch_size=32, nb_epochs=3, scheduler=scheduler(theirs))
+
+    assert_close(ours, theirs)
+
+
+@pytest.mark.skipif(art.__version__ != "1.20.1", reason="the bugs are those of ART 1.20.1")
+@pytest.mark.parametrize("path", ISSUES, ids=lambda path: path.stem)
+def test_a_bug_of_art_still_shows(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    level = logging.getLogger("art").level
+    status = runpy.run_path(str(path))["main"]()
+    logging.getLogger("art").setLevel(level)
+
+    assert (status, capsys.readouterr().out.splitlines()[-1]) == (1, "The bug is there.")
+
+
+def test_the_figures_of_the_pull_request_are_those_of_the_results() -> None:
+    measured = [ROOT / "examples" / "paper" / "RESULTS.md", ROOT / "README.md"]
+    lines = {line for path in measured for line in path.read_text(encoding="utf-8").splitlines()}
+    text = (ROOT / "upstream" / "PULL_REQUEST.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+
+    assert len(rows) == 16
+    assert set(rows) <= lines
+
+
+def test_there_is_a_script_for_each_bug() -> None:
+    assert len(ISSUES) == 4

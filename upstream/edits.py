@@ -1,0 +1,65 @@
+"""The lines that the contribution adds to files of ART's own: exports and documentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Lines that go into a file right after others.
+
+    :param path: of the file in ART.
+    :param after: lines that stand in it once.
+    :param lines: what is put behind them.
+    """
+
+    path: str
+    after: str
+    lines: str
+
+    def applied(self, text: str) -> str:
+        """Return the file's text with the lines in it, unchanged if they are there already.
+
+        :raises ValueError: if the place is not there, or not once.
+        """
+        if self.after + self.lines in text:
+            return text
+        if text.count(self.after) != 1:
+            wanted = self.after.strip().splitlines()[0]
+            raise ValueError(
+                f"{self.path} has the line {wanted!r} {text.count(self.after)} times; expected it once, as in ART 1.20."
+            )
+        return text.replace(self.after, self.after + self.lines)
+
+
+def _section(title: str, name: str) -> str:
+    return f"{title}\n{'-' * len(title)}\n.. autoclass:: {name}\n   :members:\n   :special-members:\n\n"
+
+
+EDITS = [
+    Edit(
+        "art/attacks/evasion/__init__.py",
+        "from art.attacks.evasion.geometric_decision_based_attack import GeoDA\n",
+        "from art.attacks.evasion.geometry_aware_pgd import GeometryAwarePGDPyTorch\n",
+    ),
+    Edit(
+        "art/defences/trainer/__init__.py",
+        "from art.defences.trainer.adversarial_trainer_trades_pytorch import AdversarialTrainerTRADESPyTorch\n",
+        "from art.defences.trainer.adversarial_trainer_gairat import AdversarialTrainerGAIRAT\n"
+        "from art.defences.trainer.adversarial_trainer_gairat_pytorch import AdversarialTrainerGAIRATPyTorch\n",
+    ),
+    Edit(
+        "docs/modules/attacks/evasion.rst",
+        ".. autoclass:: GeoDA\n   :members:\n   :special-members:\n\n",
+        _section("Geometry-Aware Projected Gradient Descent (GA-PGD) - PyTorch", "GeometryAwarePGDPyTorch"),
+    ),
+    Edit(
+        "docs/modules/defences/trainer.rst",
+        ".. autoclass:: AdversarialTrainerTRADESPyTorch\n   :members:\n   :special-members:\n\n",
+        _section(
+            "Adversarial Training Geometry-Aware Instance-Reweighted (GAIRAT) - PyTorch",
+            "AdversarialTrainerGAIRATPyTorch",
+        ),
+    ),
+]
