@@ -31,6 +31,10 @@ DEFINITIONS: dict[str, Piece] = {
         "GeometryAwareSteps",
         without=["note_gradient"],
         drop=["self.note_gradient(grad)"],
+        replace={
+            "generators.draw(x, lambda like: self.norm.sample(like, samples.eps))": "self.norm.sample(x, samples.eps)",
+            "generators.draw(x, torch.randn_like)": "torch.randn_like(x)",
+        },
         types=NORM,
         doc={"_clip()": "Return x inside the box.", "_kl_start_std()": "Return the deviation of the start for `kl`."},
         words={
@@ -89,8 +93,9 @@ DEFINITIONS: dict[str, Piece] = {
     ),
     "PerSample": Piece(
         "objectives/per_sample.py:PerSample",
-        without=["__call__.scale"],
+        without=["__call__.scale", "scale.n", "scale.add_up"],
         replace={
+            "len(labels) if n is None else n": "len(labels)",
             "labels.clamp(min=0)": "labels",
             "torch.where(labels >= 0, values, 0.0) * (self.scale(labels) if scale is None else scale)": (
                 "values * self.scale(labels)"
@@ -98,7 +103,7 @@ DEFINITIONS: dict[str, Piece] = {
             "labelled.float()": "torch.ones(n, device=labels.device)",
             "self.weight[labels.clamp(min=0)] * labelled": "self.weight[labels]",
         },
-        drop=["labelled = labels >= 0"],
+        drop=["labelled = labels >= 0", "divisor = add_up(divisor)"],
         doc={
             "__init__()": "Create a :class:`.PerSample` instance.",
             "__call__()": "Return the losses, of shape `(n,)`.",
