@@ -1,6 +1,6 @@
 """Get started: train a PyTorch classifier with GAIRAT on scikit-learn's digits, and attack it. Half a minute.
 
-    python examples/get_started_pytorch.py
+python examples/get_started_pytorch.py
 """
 
 import torch

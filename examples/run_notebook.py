@@ -39,11 +39,14 @@ def run_cell(cell: Cell, names: dict[str, Any], number: int) -> list[Cell]:
     """Run a cell and return its outputs: what it prints, then what its last line is; lines for Jupyter are left out."""
     lines = ["" if line.startswith("%") else line for line in "".join(cell["source"]).splitlines()]
     tree = ast.parse("\n".join(lines))
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    printed = io.StringIO()
+    last = tree.body[-1] if tree.body else None
+    value, printed = None, io.StringIO()
     with redirect_stdout(printed):
-        exec(compile(tree, f"cell {number}", "exec"), names)
-        value = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names) if last else None
+        if isinstance(last, ast.Expr):
+            exec(compile(ast.Module(tree.body[:-1], []), f"cell {number}", "exec"), names)
+            value = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names)
+        else:
+            exec(compile(tree, f"cell {number}", "exec"), names)
     text = printed.getvalue()
     outputs: list[Cell] = [{"name": "stdout", "output_type": "stream", "text": lines_of(text)}] if text else []
     if value is not None:
