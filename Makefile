@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 TORCH  ?=
 PINS   := $(if $(TORCH),build/constraints.txt,constraints.txt)
 
-.PHONY: demo test paper bench gpu quality install-check upstream upstream-check clean
+.PHONY: demo test paper bench gpu quality docs dist install-check upstream upstream-check clean
 
 demo: $(READY)
 	$(BIN)/python examples/digits_demo.py
@@ -35,12 +35,29 @@ quality: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The package alone, without the tools for development: it must import and train.
-install-check: $(PINS)
+# The guides and the reference as HTML: build/docs/index.html.
+docs: $(READY)
+	rm -rf build/docs
+	OMP_NUM_THREADS=1 $(BIN)/python docs/build.py
+
+# dist/: the sdist, and the wheel built from it.
+dist: build/tools/.ready
+	rm -rf dist
+	build/tools/bin/python -m build -q --no-isolation
+	build/tools/bin/python -m twine check --strict dist/*
+
+# The wheel alone, without extras and tools: it must import and train.
+install-check: $(PINS) dist
 	rm -rf build/alone && $(PYTHON) -m venv build/alone
 	build/alone/bin/python -m pip install -q -c $(PINS) torch
-	build/alone/bin/python -m pip install -q -c $(PINS) .
-	build/alone/bin/python tests/install_check.py
+	build/alone/bin/python -m pip install -q -c $(PINS) dist/*.whl
+	cd build/alone && bin/python ../../tests/install_check.py
+
+# Twine brings thirty packages, so it stays out of .venv.
+build/tools/.ready: constraints.txt
+	rm -rf build/tools && $(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip install -q -c constraints.txt build twine setuptools
+	touch $@
 
 # The contribution to ART, written from this package's core into a checkout of ART 1.20: make upstream ART=FOLDER
 upstream: $(READY)
@@ -71,4 +88,4 @@ build/constraints.txt: constraints.txt
 	echo '$(TORCH)' >> $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

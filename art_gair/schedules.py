@@ -51,7 +51,11 @@ class Constant:
 class Piecewise:
     """values[i] from epoch starts[i - 1] on; values[0] before the first start.
 
-    GAIR-FAT's tau is Piecewise(values=(0, 3, 6), starts=(40, 70)).
+    GAIR-FAT's tau is Piecewise(values=(0, 3, 6), starts=(40, 70)):
+
+    >>> tau = Piecewise(values=(0, 3, 6), starts=(40, 70))
+    >>> [tau(epoch) for epoch in (0, 39, 40, 69, 70, 99)]
+    [0, 0, 3, 3, 6, 6]
 
     :param values: one more than starts.
     :param starts: first epochs of the values after the first, rising.
@@ -85,6 +89,9 @@ class Linear:
     """From `first` in epoch `begin` straight to `last` in epoch `end`, constant before and after.
 
     Linear(8 / 255 / 10, 8 / 255, end=10) warms eps up; Linear(3.0, -1.0, begin=30, end=99) lowers lam.
+
+    >>> [Linear(3.0, -1.0, begin=2, end=6)(epoch) for epoch in range(8)]
+    [3.0, 3.0, 3.0, 2.0, 1.0, 0.0, -1.0, -1.0]
 
     :raises TypeError, ValueError: if a value is no finite number, or end is not after begin.
     """

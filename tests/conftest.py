@@ -13,7 +13,7 @@ from hypothesis import settings
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("examples", "benchmarks")]
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("examples", "benchmarks", "docs")]
 
 
 @pytest.fixture(autouse=True)

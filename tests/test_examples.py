@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import long_run
 import numpy as np
 import pytest
 import robustness_report
+import run_notebook
 import semi_supervised
 import torch
 import train_distributed
@@ -32,6 +34,8 @@ from art_gair.attacks.pgd import PGD
 from art_gair.engine.inputs import Box
 from tests.reference import algorithm_1
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
 
 def test_digits_demo_prints_a_table_and_saves_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "folder" / "figures"
@@ -41,6 +45,45 @@ def test_digits_demo_prints_a_table_and_saves_figures(tmp_path: Path, capsys: py
     assert "| **worst case** (95 % interval) |" in printed
     for name in ("methods", "kappa", "weights", "examples"):
         assert imread(out / f"{name}.png").std() > 0
+
+
+def test_get_started_is_thirty_lines_that_run(capsys: pytest.CaptureFixture[str]) -> None:
+    source = (EXAMPLES / "get_started_pytorch.py").read_text(encoding="utf-8")
+    assert source.count("\n") <= 30
+    exec(compile(source.replace("nb_epochs=15", "nb_epochs=2"), "get_started_pytorch.py", "exec"), {})
+    assert "worst case" in capsys.readouterr().out
+
+
+NOTEBOOK = EXAMPLES / "adversarial_training_gairat_digits.ipynb"
+
+
+def outputs_of(notebook: dict[str, Any]) -> list[list[str]]:
+    """Return what kinds of output each code cell has."""
+    return [
+        [kind for output in cell["outputs"] for kind in output.get("data", {"stream": ""})]
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+    ]
+
+
+def test_the_notebook_runs_in_its_small_form_and_shows_what_the_file_shows() -> None:
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    kept = outputs_of(notebook)
+    names = run_notebook.run(notebook, {"EPOCHS": 2, "TRAIN": 128, "SAMPLES": 20})
+    assert outputs_of(notebook) == kept
+    assert [len(names[trainer].history) for trainer in ("at", "gairat")] == [2, 2]
+    assert sum("image/png" in kinds for kinds in kept) == 7
+
+
+def test_a_notebook_is_run_and_written(tmp_path: Path) -> None:
+    source = ["%matplotlib inline\n", "print('one')\n", "1 + 1"]
+    cell = {"cell_type": "code", "source": source, "outputs": [], "execution_count": None}
+    (tmp_path / "little.ipynb").write_text(json.dumps({"cells": [cell], "nbformat": 4}))
+    run_notebook.main([str(tmp_path / "little.ipynb")])
+    (ran,) = json.loads((tmp_path / "little.ipynb").read_text())["cells"]
+    assert (ran["execution_count"], ran["source"]) == (1, source)
+    assert ran["outputs"][0]["text"] == ["one\n"]
+    assert ran["outputs"][1]["data"] == {"text/plain": ["2"]}
 
 
 def test_methods_are_compared_in_a_table_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the README and the guides show, runs."""
+"""What the README, the guides and CONTRIBUTING show, runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDES = sorted((ROOT / "docs").glob("*.md"))
+GUIDES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "examples/README.md", *GUIDES]
 
 
 def blocks_of(text: str) -> list[str]:
@@ -25,9 +27,10 @@ BLOCKS = blocks_of(README)
 
 
 class Services:
-    """Stand-ins for wandb and mlflow, which are not installed: the functions that the guides call, and what they got.
+    """Stand-ins for wandb, mlflow and timm, which are not installed: functions that the guides call, and what they got.
 
-    Their signatures are those of wandb 0.31.0 and mlflow 3.17.2, with which the blocks were run when they were written.
+    Their signatures are those of wandb 0.31.0, mlflow 3.17.2 and timm 1.0.31, with which the blocks were run when they
+    were written.
     """
 
     def __init__(self) -> None:
@@ -41,6 +44,9 @@ class Services:
     def start_run(self, run_id: str | None = None) -> Iterator[None]:
         yield
 
+    def create_model(self, name: str, *, pretrained: bool, num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         self.logged["mlflow"].append((step, metrics))
 
@@ -48,7 +54,8 @@ class Services:
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch) -> Services:
     found = Services()
-    for name, functions in {"wandb": ["init"], "mlflow": ["start_run", "log_metrics"]}.items():
+    called = {"wandb": ["init"], "mlflow": ["start_run", "log_metrics"], "timm": ["create_model"]}
+    for name, functions in called.items():
         module = ModuleType(name)
         for function in functions:
             setattr(module, function, getattr(found, function))
@@ -88,20 +95,33 @@ def test_the_first_block_trains_a_classifier_that_works() -> None:
     assert len([line for line in BLOCKS[0].splitlines() if line]) == 10
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "examples/README.md", "docs/long_runs.md", "docs/scaling_out.md"]
-)
-def test_links_lead_somewhere(document: str) -> None:
-    path = ROOT / document
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8"))
-    assert targets
-    for target in targets:
-        assert (path.parent / target).exists(), target
+def anchors_of(path: Path) -> set[str]:
+    """Return what the headings of a page are called in links, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", path.read_text(encoding="utf-8")):
+        page = path.parent / target if target else path
+        assert page.exists(), target
+        assert not anchor or anchor in anchors_of(page), f"{target}#{anchor}"
+
+
+def test_every_guide_is_listed() -> None:
+    listed = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    for guide in (ROOT / "docs").glob("*.md"):
+        assert guide.name == "README.md" or f"]({guide.name})" in listed
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") < 160
 
 
 def test_every_example_is_listed() -> None:
     listed = (ROOT / "examples/README.md").read_text(encoding="utf-8")
-    for file in (ROOT / "examples").glob("*.py"):
+    for file in [*(ROOT / "examples").glob("*.py"), *(ROOT / "examples").glob("*.ipynb")]:
         assert f"`{file.name}`" in listed
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-State = dict[str, "Tensor | None"]
+State = dict[str, Tensor | None]
 """Parameters, buffers, or both, by name; None where the module registered the name without a tensor."""
 
 

@@ -124,6 +124,9 @@ def normalise(log_weights: Tensor) -> Tensor:
     The largest is made 1 before the mean is taken, so the mean is at least 1/n and there is no 0/0; equal logarithms
     give equal weights, and all equal ones exactly 1.
 
+    >>> normalise(torch.tensor([0.0, -torch.inf, 1.0986123]))
+    tensor([0.7500, 0.0000, 2.2500])
+
     :raises TypeError, ValueError: if they are no tensor of floats, (n,), of at least one sample.
     """
     require_tensor(log_weights, "log_weights", FLOATS, ndim=1)

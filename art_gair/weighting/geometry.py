@@ -22,7 +22,11 @@ Lam = float | Callable[[int], float]
 
 
 class DiscreteWeighting(KappaWeighting):
-    """w = 1 - kappa / (K + 1), normalised to mean 1; has no lam."""
+    """w = 1 - kappa / (K + 1), normalised to mean 1; has no lam.
+
+    >>> DiscreteWeighting()(kappa=torch.tensor([0, 1, 2]), max_iter=3)  # as 1 : 3/4 : 1/2
+    tensor([1.3333, 1.0000, 0.6667])
+    """
 
     def log_weights(self, kappa: Tensor, max_iter: int, epoch: int) -> Tensor:
         """Return log(1 - kappa / (K + 1))."""
@@ -39,6 +43,11 @@ class TanhWeighting(KappaWeighting):
         more the samples with a small kappa dominate, down to the limit exp(-20 kappa / K) at -inf. A number, or a
         schedule, a function of the epoch (0, 1, ...) and of nothing else, as it is called more than once for each.
     :raises TypeError, ValueError: if lam, or what the schedule returns, is no number or NaN.
+
+    >>> TanhWeighting(-1.0)(kappa=torch.tensor([0, 5, 6]), max_iter=10)  # fooled at once, half-way, later
+    tensor([2.6380, 0.3146, 0.0475])
+    >>> TanhWeighting(math.inf)(kappa=torch.tensor([0, 5, 10]), max_iter=10)
+    tensor([1., 1., 1.])
     """
 
     steepness = 2.0

@@ -77,6 +77,12 @@ def floored(weighting: Weighting, share: float) -> Mixed:
     """Mix a scheme with uniform weights, so that no sample's weight goes under `share`, 0..1 (the mean is 1).
 
     :raises TypeError, ValueError: if weighting is no scheme, or share outside 0..1.
+
+    >>> import torch
+    >>> from art_gair.weighting import DiscreteWeighting
+    >>> batch = {"kappa": torch.tensor([0, 3]), "max_iter": 3, "logits": None, "labels": None}
+    >>> DiscreteWeighting()(**batch), floored(DiscreteWeighting(), 0.5)(**batch)
+    (tensor([1.6000, 0.4000]), tensor([1.3000, 0.7000]))
     """
     _require_weighting(weighting, "weighting")
     require_number(share, "share", at_least=0.0, at_most=1.0)
