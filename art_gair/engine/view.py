@@ -53,6 +53,6 @@ HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_back
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether a hook sees each run of the module: one of its submodules' or a global one."""
-    if torch_module._has_any_global_hook():
+    if any(getattr(torch_module, f"_global{table}") for table in HOOK_TABLES):
         return True
     return any(getattr(m, table) for m in module.modules() for table in HOOK_TABLES)
