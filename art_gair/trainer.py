@@ -14,7 +14,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from art_gair import generators
-from art_gair.attacks.art_attack import as_inner_attack
+from art_gair.attacks.art_attack import as_inner_attack, describe_attack
 from art_gair.attacks.base import InnerAttack
 from art_gair.attacks.default import default_attack
 from art_gair.checks import require_int
@@ -374,6 +374,6 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         )
 
     def __repr__(self) -> str:
-        parts = f"{self.attack}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
+        parts = f"{describe_attack(self.attack)}, {self.weighting}, objective={self.objective}, burn_in={self.burn_in}"
         parts += f", precision={self.precision!r}, compile={self.compile}"
         return f"{type(self).__name__}({parts}, plugins={self.plugins})"

@@ -17,9 +17,9 @@ PICTURE = Path(__file__).with_name("architecture.svg")
 
 COLUMNS = {
     **dict.fromkeys(("__init__", "recipes", "selecting_trainer", "trainer"), 1.0),
-    **{"weighting": 0.0, "objectives": 1.0, "plugins": 2.0, "attacks": 3.0, "training": 1.0, "plots": 4.0},
-    **{"augmentations": 0.0, "engine": 3.0, "storage": 2.0, "report": 4.0, "evaluation": 3.5, "loading": 5.0},
-    **{"cli": 5.0, "__main__": 5.0},
+    **{"weighting": 0.0, "objectives": 1.0, "plugins": 2.0, "attacks": 3.0, "training": 1.0, "plots": 5.0},
+    **{"augmentations": 0.0, "engine": 3.0, "storage": 2.0, "report": 5.0, "evaluation": 4.5, "loading": 6.0},
+    **{"cli": 6.0, "__main__": 6.0, "distributed": 4.0},
 }
 """Where a room stands in its row; one that is not named takes the first free place on the right."""
 
@@ -60,7 +60,10 @@ def reduced(graph: Graph) -> Graph:
 
 
 def rows(graph: Graph) -> dict[str, int]:
-    """Return each room's row from the bottom: one above the highest that it may import."""
+    """Return each room's row from the bottom: one above the highest that it may import.
+
+    A room that imports none stands right below the lowest of those that may import it.
+    """
     row: dict[str, int] = {}
 
     def place(name: str) -> int:
@@ -68,7 +71,9 @@ def rows(graph: Graph) -> dict[str, int]:
             row[name] = 1 + max((place(below) for below in graph[name]), default=-1)
         return row[name]
 
-    return {name: place(name) for name in graph}
+    placed = {name: place(name) for name in graph}
+    above = {name: [placed[a] for a, below in graph.items() if name in below] for name in graph}
+    return {name: r if graph[name] or not above[name] else min(above[name]) - 1 for name, r in placed.items()}
 
 
 def columns(row: Mapping[str, int]) -> dict[str, float]:

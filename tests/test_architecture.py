@@ -39,10 +39,10 @@ def test_lines_that_are_left_out_follow_from_others() -> None:
 
 
 def test_a_new_room_finds_a_free_place() -> None:
-    with_room = {**ALLOWED, "distributed": {"engine", *SHARED}, "training": {"distributed", *ALLOWED["training"]}}
+    with_room = {**ALLOWED, "new": {"engine", *SHARED}, "training": {"new", *ALLOWED["training"]}}
     row = drawing.rows(drawing.downward(with_room, SHARED))
     column = drawing.columns(row)
-    assert row["engine"] < row["distributed"] < row["training"]
+    assert row["engine"] < row["new"] < row["training"]
     places = [(row[name], column[name]) for name in row]
     assert len(set(places)) == len(places)
     ET.fromstring(drawing.draw(with_room, SHARED))

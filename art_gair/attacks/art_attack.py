@@ -32,6 +32,14 @@ def as_inner_attack(attack: Any) -> InnerAttack:
     return ArtAttack(attack)
 
 
+def describe_attack(attack: Any) -> str:
+    """Return what an attack prints; of one that holds itself, as ART's SquareAttack does, its name."""
+    try:
+        return repr(attack)
+    except RecursionError:
+        return f"{type(attack).__name__}(...)"
+
+
 class ArtAttack:
     """An ART evasion attack that training can use: it crosses to numpy and back once a batch and counts no kappa.
 
@@ -68,4 +76,4 @@ class ArtAttack:
         return perturb
 
     def __repr__(self) -> str:
-        return repr(self.attack)
+        return describe_attack(self.attack)

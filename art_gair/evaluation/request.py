@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from art_gair.attacks.art_attack import describe_attack
 from art_gair.checks import require_number
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.evaluation.attacks import PRESETS, AutoAttack, GivenAttack
@@ -40,7 +41,7 @@ class Request:
         norm = "inf" if self.norm in (np.inf, "inf") else int(self.norm)
         settings = {"eps": eps, "norm": norm, "preset": self.preset, "seed": self.seed}
         settings |= {"cascade": self.cascade, "batch_size": self.batch_size}
-        return settings | ({"attacks": [repr(a.attack) for a in self.attacks]} if self.attacks else {})
+        return settings | ({"attacks": [describe_attack(a.attack) for a in self.attacks]} if self.attacks else {})
 
 
 def is_list(eps: Any) -> bool:

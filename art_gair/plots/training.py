@@ -35,12 +35,11 @@ def training_curves(history: Sequence[Record]) -> Any:
     """
     _require_epochs(history)
     figure, axes = make_figure(3, size=(6.4, 7.5))
-    epochs = [record["epoch"] for record in history]
     for axis, (title, lines) in zip(axes, LINES.items(), strict=True):
         for colour, (key, label) in zip(COLOURS, lines.items(), strict=False):
-            values = [record[key] for record in history]
-            if None not in values:
-                axis.plot(epochs, values, marker=".", color=colour, label=label)
+            points = [(record["epoch"], record[key]) for record in history if record[key] is not None]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker=".", color=colour, label=label)
         for record in history:
             if record["burn_in"]:
                 axis.axvspan(record["epoch"] - 0.5, record["epoch"] + 0.5, color="#eeeeee", zorder=0)

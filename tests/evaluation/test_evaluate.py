@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent, SquareAttack
 from art.defences.postprocessor import ReverseSigmoid
 from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
 
-from art_gair import BoundaryPGD, FriendlyPGD, GeometryAwarePGD
+from art_gair import AdversarialTrainerGAIRAT, BoundaryPGD, FriendlyPGD, GeometryAwarePGD, UniformWeighting
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from art_gair.evaluation.attacks import MARGIN, PGD_20, PGDAttack, Try
 from art_gair.report.results import NOT_ATTACKED
 from art_gair.report.statistics import interval
 from tests.evaluation.planted import EPS, Softmax, adversarially_trained, around, held_out, plain
-from tests.models import assert_same_state, classifier_of, mlp, state_of
+from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of
 
 
 def report_of(classifier: Any = None, n: int = 60, **settings: Any) -> RobustnessReport:
@@ -280,6 +280,15 @@ def test_further_attacks_count_in_the_worst_case() -> None:
     transferred = report.accuracy("FastGradientMethod 2")
     assert transferred is not None
     assert transferred > (report.accuracy("FastGradientMethod") or 0.0)
+
+
+def test_an_attack_that_cannot_be_printed_is_named() -> None:
+    """ART's SquareAttack holds its own method, whose text holds the attack."""
+    classifier = digits_classifier()
+    attack = SquareAttack(classifier, eps=0.2, max_iter=5, verbose=False)
+    report = evaluate_robustness(classifier, *digits(8), eps=0.2, attacks=[attack], verbose=False)
+    assert report.settings["attacks"] == ["SquareAttack(...)"]
+    assert "SquareAttack(...)" in repr(AdversarialTrainerGAIRAT(classifier, attack, UniformWeighting()))
 
 
 def test_attacks_that_cannot_count_are_refused() -> None:

@@ -41,6 +41,14 @@ def test_training_curves(history: Any) -> None:
     assert list(lines(plots.training_curves(without).axes[0])) == ["training attack"]
 
 
+def test_epochs_that_are_not_validated_leave_a_gap_in_the_line(history: Any) -> None:
+    some = [history[0], {**history[0], "epoch": 1, "robust_accuracy": None}, {**history[0], "epoch": 2}]
+    line = next(
+        line for line in plots.training_curves(some).axes[0].get_lines() if line.get_label() == "validation, robust"
+    )
+    assert list(line.get_xdata()) == [0, 2]
+
+
 def test_kappa_heatmap(history: Any) -> None:
     shares = plots.kappa_heatmap(history).axes[0].images[0].get_array()
     assert shares.shape == (4, 3)
