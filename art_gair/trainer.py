@@ -30,6 +30,7 @@ from art_gair.objectives.per_sample import per_sample
 from art_gair.plugins.base import Plugin
 from art_gair.training.data import Source, epochs_from_arrays, epochs_from_generator
 from art_gair.training.history import EpochRecord
+from art_gair.training.hooks import runs_on_each_process
 from art_gair.training.loop import train
 from art_gair.training.options import Options
 from art_gair.training.plan import TrainingPlan
@@ -363,7 +364,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             loss=per_sample(self.classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device),
             weighting=self.weighting,
             optimizer=self.classifier.optimizer,
-            plugins=[plugin for plugin in self.plugins if first or plugin.affects_training],
+            plugins=[plugin for plugin in self.plugins if first or runs_on_each_process(plugin)],
             train_mode=self.train_mode,
             burn_in=burn_in_epochs(self.burn_in, options.nb_epochs),
             augment=options.augmentation(tensor_classifier),

@@ -18,6 +18,9 @@ from digits import EPS, digits, small_cnn
 from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD, evaluate_robustness
 from art_gair.distributed import is_first
 
+BURN_IN = 6
+"""First epochs, without weights. A function of the epoch, unlike a share, stays what it is when --epochs changes."""
+
 
 def main(argv: list[str] | None = None) -> None:
     """Train, and report."""
@@ -31,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     x_train, x_test, y_train, y_test = digits(args.seed)
     classifier = small_cnn(args.seed)  # the seed makes it the same model on each process
     attack = GeometryAwarePGD(classifier, eps=EPS, eps_step=EPS / 4)
-    trainer = AdversarialTrainerGAIRAT(classifier, attack, plugins=[Checkpoint(args.out / "saves")])
+    plugins = [Checkpoint(args.out / "saves")]
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=lambda epoch: epoch < BURN_IN, plugins=plugins)
     trainer.fit(
         *(x_train, y_train),
         validation_data=(x_test, y_test),

@@ -61,7 +61,12 @@ def find_duplicates(
 def _hash_rows(batch: Any) -> list[bytes]:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError(f"generator yielded a {type(batch).__name__}; expected a pair (x, y).")
-    x, y = (torch.as_tensor(part).cpu().contiguous() for part in batch)
+    try:
+        x, y = (torch.as_tensor(part).cpu() for part in batch)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"generator yielded a pair that holds no arrays of numbers: {error}") from error
+    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+        raise ValueError(f"generator yielded x {tuple(x.shape)} and y {tuple(y.shape)}; expected as many samples.")
     return [hashlib.sha256(_bytes(a) + _bytes(b)).digest()[:16] for a, b in zip(x, y, strict=True)]
 
 

@@ -20,7 +20,11 @@ class BatchLoss(Protocol):
     """The weighted loss of a step's batch, in train mode; each call takes it anew."""
 
     def __call__(self) -> Tensor:
-        """Return the loss of the whole batch, a scalar with its graph."""
+        """Return the loss of the whole batch, a scalar with its graph.
+
+        On several processes all must take it together. The value is the same on each; the graph is that of the
+        process's own samples, so that a gradient of the whole batch is one of `gradients`.
+        """
         ...
 
     def parts(self) -> Iterator[Tensor]:

@@ -58,6 +58,8 @@ class Source:
     streams: Streams = GLOBAL
     sharded: bool = False
     set_epoch: Callable[[int], None] = lambda epoch: None
+    noted: list[list[Tensor]] = field(default_factory=list)
+    """Where the source's own generators stood on each process between two epochs, if each has samples of its own."""
 
     def __call__(self) -> Iterator[Batch]:
         """Begin an epoch."""
@@ -69,13 +71,30 @@ class Source:
 
     def read_generators(self) -> dict[str, Any]:
         """Return where the random streams of the training and those of the source stand."""
-        return {"global": self.streams.read(), "own": [generator.get_state() for generator in self.generators]}
+        own: list[Any] = self.noted if self.sharded else self._own()
+        return {"global": self.streams.read(), "own": own}
 
-    def put_back_generators(self, state: dict[str, Any]) -> None:
-        """Put them where `read_generators` found them."""
+    def put_back_generators(self, state: dict[str, Any], *, own: bool = True) -> None:
+        """Put them where `read_generators` found them; those of the source only if asked to."""
         self.streams.put_back(state["global"])
-        for generator, values in zip(self.generators, state["own"], strict=True):
+        if own:
+            self._put_back_own(state["own"])
+
+    def _put_back_own(self, own: list[Any]) -> None:
+        group = self.streams.group
+        if self.sharded or any(isinstance(values, list) for values in own):
+            self.noted = own if len(own) == group.size else []
+            own = self.noted[group.rank] if self.sharded and self.noted else []
+        for generator, values in zip(self.generators, own, strict=not self.sharded):
             generator.set_state(values)
+
+    def note_generators(self) -> None:
+        """Note where the own generators of all processes stand, between two epochs: process 0 saves them."""
+        if self.sharded:
+            self.noted = self.streams.group.gather(self._own())
+
+    def _own(self) -> list[Tensor]:
+        return [generator.get_state() for generator in self.generators]
 
 
 RESIDENT_BYTES = 2**30

@@ -73,8 +73,12 @@ class EffectiveBatch:
         self.checked: Tensor | None = None
 
     def __call__(self) -> Tensor:
-        """Return the loss of the whole batch, a scalar with its graph."""
-        return sum(self.parts())  # type: ignore[return-value]
+        """Return the loss of the whole batch, a scalar with its graph.
+
+        On several processes the value is the same on all; its graph is that of this process's samples, see `parts`.
+        """
+        loss: Tensor = sum(self.parts())  # type: ignore[assignment]
+        return loss if self.group.size == 1 else loss + (self.group.sum(self.total) - loss.detach())
 
     def parts(self) -> Iterator[Tensor]:
         """Yield the loss of each part, so that their sum is the mean over all samples.

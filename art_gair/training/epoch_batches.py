@@ -62,7 +62,7 @@ class EpochBatches:
             groups = self._groups_of_generator()
             if sum(1 for _ in islice(groups, taken)) < taken:
                 raise ValueError(f"generator yielded fewer batches than the {taken * self.accumulate} taken before.")
-        self.source.put_back_generators(now)
+        self.source.put_back_generators(now, own=not self.source.sharded)  # those have gone on with the batches
         return groups
 
     def state(self) -> dict[str, Any]:
@@ -93,14 +93,15 @@ class EpochBatches:
         while True:
             replayed = self.replayed
             ahead = 0 if replayed is None else replayed["pulls"] - self.pulls
-            if replayed is not None and 0 < ahead <= len(replayed["before_pulls"]):
+            if replayed is not None and not self.source.sharded and 0 < ahead <= len(replayed["before_pulls"]):
                 self.source.put_back_generators(replayed["before_pulls"][-ahead])
             self.before_pulls = [*self.before_pulls, self.source.read_generators()][-IN_FLIGHT:]
             with self.source.lent_generators():
                 batch = next(batches, None)
             self.pulls += 1
             self.last_labels = _hash_labels(batch)
-            if replayed is not None and self.pulls == replayed["pulls"] and self.last_labels != replayed["last_labels"]:
+            replayed_all = replayed is not None and not self.source.sharded and self.pulls == replayed["pulls"]
+            if replayed_all and replayed is not None and self.last_labels != replayed["last_labels"]:
                 logger.warning(OTHER_BATCHES)
             if batch is None:
                 return

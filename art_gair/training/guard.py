@@ -166,16 +166,17 @@ class FiniteGuard:
     def _judge_together(self, whole: Tensor, own: Tensor, seen: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Look at weights and gradients, and agree with the other processes on what they are."""
         sound = are_sound(whole) if len(whole) else (own >= 0).all()
-        flags = flags_of([sound, _all_finite(gradients, sound), _all_finite(seen, sound)], self.finite.device)
-        sound, finite_gradients, finite_seen = self.group.all_true(flags)
+        buffers = [t for t in self._judged_buffers() if t.device == self.finite.device]
+        finite = [_all_finite(tensors, sound) for tensors in (gradients, seen, buffers)]
+        flags = self.group.all_true(flags_of([sound, *finite], self.finite.device))
+        sound, finite_gradients, finite_seen, finite_buffers = flags
+        self.finite &= finite_buffers
         self.sound_weights &= sound | ~self.finite | ~finite_seen
         self.finite_gradients &= finite_gradients | ~self.finite | ~finite_seen
 
     def _judge(self, before: Snapshot, loss: Tensor) -> None:
         """Look at what the step left, and put back what was there before if it is not finite."""
-        buffers = live_state(self.module, parameters=False)
-        passed_over = self.excepted.union(_of_new_form(buffers, self.buffers))
-        looked_at = [t for name, t in buffers.items() if t is not None and name not in passed_over]
+        looked_at = self._judged_buffers()
         looked_at += [p for p in before.parameters if id(p) not in self.excepted_parameters]
         looked_at += [loss, *before.optimizer.tensors()]
         pairs = None if self.interval == 1 else before.pairs()
@@ -188,6 +189,11 @@ class FiniteGuard:
             keep_if(self.finite, [pair for pair in pairs if pair[0].device == self.finite.device])
         if self.interval > 1:
             self.host_states.append(before.optimizer.on_host())
+
+    def _judged_buffers(self) -> list[Tensor]:
+        buffers = live_state(self.module, parameters=False)
+        passed_over = self.excepted.union(_of_new_form(buffers, self.buffers))
+        return [t for name, t in buffers.items() if t is not None and name not in passed_over]
 
     @property
     def has_waited(self) -> bool:

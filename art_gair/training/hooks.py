@@ -15,6 +15,12 @@ from art_gair.training.history import WatchedRecord
 logger = logging.getLogger(__name__)
 
 
+def runs_on_each_process(plugin: Plugin) -> bool:
+    """Whether a plugin runs on all processes of a training, not on the first alone: it has a say in what they do."""
+    hooks = ("around_loss", "around_validation", "candidates")
+    return plugin.affects_training or any(getattr(type(plugin), name) is not getattr(Plugin, name) for name in hooks)
+
+
 @contextmanager
 def around_training(
     plugins: Sequence[Plugin], classifier: TensorClassifier, optimizer: torch.optim.Optimizer

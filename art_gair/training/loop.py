@@ -33,6 +33,7 @@ def train(run: TrainingRun, progress: Progress, resume_from: Checkpoint | None =
         if resume_from is not None:
             resume(run, resume_from, progress)
         run.begun = True
+        run.source.note_generators()
         try:
             _rest(run)
             while not run.done:
@@ -54,7 +55,9 @@ def _train_epoch(run: TrainingRun, progress: Progress) -> None:
         _rest(run)
     run.require_finite(now=True)
     _require_batches(run, meter)
+    run.plan.streams.seed_alike(run.epoch, -2)
     if run.plan.replicas is not None:
+        run.plan.replicas.require_alike(run.epoch)
         run.plan.replicas.settle_buffers()
     accuracies = _validate(run, step, progress)
     record = meter.record(run.epoch, step.in_burn_in, _lam(step.weighting, run.epoch), accuracies)

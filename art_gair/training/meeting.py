@@ -64,7 +64,8 @@ def _next(iterator: Iterator[Batch], left: Callable[[], bool]) -> tuple[int, Bat
 
 def _of_its_own(batch: Batch | None, last: Batch, counts: list[int], rank: int) -> Batch:
     if batch is None:
-        batch = Batch(last.x[:LEAST], last.labels[:LEAST], last.some_missing)
+        rows = slice(0, min(LEAST, sum(counts)))
+        batch = Batch(last.x[rows], last.labels[rows], last.some_missing)
     return batch._replace(share=gathered(counts, rank, len(batch.x)))
 
 

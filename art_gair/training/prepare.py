@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from art_gair.distributed.group import require_same
-from art_gair.engine.model_state import live_state
+from art_gair.engine.model_state import extra_state, live_state
 from art_gair.hashing import hash_tensor
 from art_gair.plugins.checkpoint import Checkpoint
 from art_gair.training.data import Source
@@ -64,21 +66,36 @@ def make_run(
     if checkpoint is not None or plan.group.size > 1:
         run.settings = {**made_with, **_describe(run, options, classifier)}
     if plan.group.size > 1:
-        require_same(plan.group, _must_be_alike(run), "the training")
+        require_same(plan.group, _must_be_alike(run, options), "the training")
     return run, made_with
 
 
-def _must_be_alike(run: TrainingRun) -> Settings:
+def _must_be_alike(run: TrainingRun, options: Options) -> Settings:
     """Return what must be the same on each process: all that decides the result, but for data that each has itself."""
     own = [name for name in run.settings if run.source.sharded and name.startswith("generator's")]
     weights = {f"values of the model's {name}": _hash(t) for name, t in live_state(run.plan.classifier.module).items()}
     alike = {name: value for name, value in run.settings.items() if name not in own}
     also = {"nb_epochs": str(run.nb_epochs), "burn_in": str(run.plan.burn_in), "precision": str(run.plan.environment)}
-    return {**alike, **weights, **also, "version of torch": torch.__version__, "resume": str(run.resumed)}
+    moving = {
+        "optimizer's state": run.plan.optimizer.state_dict(),
+        "scheduler's state": run.scheduler.state(),
+        "model's extra state": extra_state(run.plan.classifier.module),
+        **{f"state of the {name}": part.state_dict() for name, part in run.plan.stateful().items()},
+    }
+    also |= {name: _hash(state) for name, state in moving.items()} | {"resume": str(options.resume)}
+    found = {**alike, **weights, **also, "version of torch": torch.__version__}
+    return {name: re.sub(r"cuda:\d+", "cuda", text) for name, text in found.items()}
 
 
-def _hash(t: Tensor | None) -> str:
-    return "None" if t is None else hash_tensor(t)
+def _hash(state: Any) -> str:
+    """Return a hash of tensors, in whatever holds them; other values count by what they print."""
+    if isinstance(state, Tensor):
+        return hash_tensor(state)
+    if isinstance(state, dict):
+        state = [(repr(key), _hash(value)) for key, value in state.items()]
+    elif isinstance(state, (list, tuple)):
+        state = [_hash(value) for value in state]
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
 def _describe(run: TrainingRun, options: Options, classifier: Any) -> Settings:

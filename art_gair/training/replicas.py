@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from art_gair.distributed.group import Group
 from art_gair.engine.model_state import live_state, moved_to, put_back
 from art_gair.objectives.base import Terms
+from art_gair.training.snapshot import BITS
 
 Forward = Callable[[], Terms]
 """Takes the terms of a part of the batch."""
@@ -78,6 +79,22 @@ class Replicas:
         parts = self.processes.sum(flat * weight).split([t.numel() for t in statistics])
         for t, part in zip(statistics, parts, strict=True):
             t.copy_(part.view_as(t))
+
+    @torch.no_grad()
+    def require_alike(self, epoch: int) -> None:
+        """Hold the parameters of the processes against each other.
+
+        :raises ValueError: on each of them, if they differ.
+        """
+        parameters = (p.detach().contiguous() for p in self.module.parameters())
+        sums = [torch.view_as_real(p) if p.is_complex() else p for p in parameters]
+        sums = [p.view(BITS[p.element_size()]).sum(dtype=torch.int64).to(self.processes.device) for p in sums]
+        every = self.processes.gather_numbers(torch.stack(sums).tolist() if sums else [])
+        if any(numbers != every[0] for numbers in every):
+            raise ValueError(
+                f"the model's parameters differ between the {len(every)} processes at the end of epoch {epoch}: a "
+                "plugin, a scheduler or the optimizer does something else on each, such as by a generator of its own."
+            )
 
     @torch.no_grad()
     def settle_buffers(self) -> None:

@@ -78,8 +78,10 @@ class TrainingRun:
         self.source.set_epoch(self.epoch)
         step = self.plan.make_step(self.epoch)
         self.meter = EpochMeter(step.max_iter, self.device, self.group)
+        self.plan.streams.seed_alike(self.epoch, -1)
         for plugin in self.plan.plugins:
             plugin.begin_epoch(self.epoch)
+        self.plan.streams.seed_own(self.epoch, -1)
         self.meter.lr = float(self.plan.optimizer.param_groups[0]["lr"])
         self.batches = EpochBatches(self.source, self.device, self.accumulate, self._left)
         return step, self.meter, iter(self.batches)
@@ -87,6 +89,7 @@ class TrainingRun:
     def end_epoch(self, record: EpochRecord) -> None:
         """Move on to the next epoch."""
         self.history.append(record)
+        self.source.note_generators()
         self.epoch, self.batch, self.meter, self.batches = self.epoch + 1, 0, None, None
 
     def state(self) -> dict[str, Any]:
@@ -124,6 +127,7 @@ class TrainingRun:
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.stopped = state["stopped"] and state["nb_epochs"] == self.nb_epochs
         if state["batches"] is not None:  # first of all: what these do is part of the state
+            self.plan.streams.seed_alike(self.epoch, -1)
             for plugin in self.plan.plugins:
                 plugin.begin_epoch(self.epoch)
         self._load_model(state)

@@ -72,6 +72,7 @@ class TrainingStep:
                     part.backward()
             if self.replicas is not None:
                 self.replicas.share_statistics(len(loss.targets) / loss.n)
+            self.streams.seed_alike(self.epoch, self.guard.taken)
             for plugin in self.plugins:
                 plugin.after_backward()
             seen, gradients = [loss.terms.logits, loss.terms.weighted], [g for part in parts for g in part.gradients]

@@ -19,7 +19,8 @@ class Streams:
 
     On one process all is drawn from the global generators. On several the order of the samples and the starts of the
     attacks come from shared generators, which stand alike on all of them and go as the global ones would on one. What a
-    process draws for its own rows (augmentation, dropout) comes from its global generators, seeded for each step.
+    process draws for its own rows (augmentation, dropout) comes from its global generators, seeded for each step; what
+    plugins and the optimizer draw comes from these as well, then seeded alike on all processes.
     """
 
     def __init__(self, group: Group, device: torch.device) -> None:
@@ -44,10 +45,16 @@ class Streams:
             self.seed_own(epoch, -1)
 
     def seed_own(self, epoch: int, step: int) -> None:
-        """Seed the process's own generators for a step."""
+        """Seed the global generators of each process otherwise, for what it draws for its own rows in a step."""
+        self._seed(f"{epoch} {step} {self.group.rank}")
+
+    def seed_alike(self, epoch: int, step: int) -> None:
+        """Seed them alike on all, for what plugins and the optimizer draw: they must do the same to the model."""
+        self._seed(f"{epoch} {step} alike")
+
+    def _seed(self, text: str) -> None:
         if self.group.size > 1:
-            text = f"{self.base} {epoch} {step} {self.group.rank}"
-            generators.seed(self.device, zlib.crc32(text.encode()))
+            generators.seed(self.device, zlib.crc32(f"{self.base} {text}".encode()))
 
     def drawing(self, share: Share | None) -> AbstractContextManager[None]:
         """Surround an attack on a share of a batch."""

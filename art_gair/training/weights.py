@@ -57,6 +57,7 @@ def weigh_together(weighting: Weighting, group: Group, shares: Sequence[Share], 
     per_sample = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
     whole = {name: gather_own(value, group, shares) for name, value in per_sample.items()}
     weights = weigh(weighting, **{**batch, **whole})
+    weights = group.sum(weights if group.rank == 0 else torch.zeros_like(weights))  # it may have drawn them
     return cut_own(weights, group, shares), weights
 
 

@@ -154,12 +154,13 @@ def normalised_by(normaliser: Normalise) -> Iterator[None]:
 def sees_parts(weighting: Any) -> bool:
     """Whether a scheme can weigh a part of a batch under `normalised_by`: it looks at each sample for itself.
 
-    So it is where only `InstanceWeighting` normalises; a scheme that is not known to be of this kind must see the whole
-    batch.
+    So do the package's own. Any other must see the whole batch, unless its attribute `sees_parts` is True, and only
+    `InstanceWeighting` normalises.
     """
     if isinstance(weighting, InstanceWeighting):
-        return type(weighting).__call__ is InstanceWeighting.__call__
-    return bool(getattr(weighting, "sees_parts", False))
+        own = type(weighting).__module__.startswith("art_gair.") or getattr(weighting, "sees_parts", False) is True
+        return own and type(weighting).__call__ is InstanceWeighting.__call__
+    return getattr(weighting, "sees_parts", False) is True
 
 
 def require_tensor(value: Any, name: str, dtypes: Sequence[torch.dtype], *, ndim: int) -> None:

@@ -97,17 +97,15 @@ SCRIPT = """
 import os, signal, sys
 import torch
 from tests.distributed import test_resume
-from art_gair.plugins import Plugin
 
-class Killed(test_resume.Leaves):
-    def after_step(self):
-        self.left -= 1
-        first_life = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-        if first_life and os.environ["RANK"] == "1" and self.left == 994:
-            os.kill(os.getpid(), signal.SIGKILL)
+def after_step(self):
+    self.left -= 1
+    first_life = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    if first_life and os.environ["RANK"] == "1" and self.left == 994:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 torch.set_num_threads(1)
-test_resume.Leaves = Killed
+test_resume.Leaves.after_step = after_step
 state, history = test_resume.train("GAIRAT", sys.argv[1], resume=True)
 if os.environ["RANK"] == "0":
     torch.save(state, sys.argv[2])
@@ -146,17 +144,13 @@ def test_a_signal_to_one_process_stops_and_saves_all(tmp_path: Path) -> None:
 
 
 def train_until_signal(folder: str) -> Any:
-    from tests.distributed import test_resume
+    """The signal comes to process 1 in its fifth step."""
 
-    class Sends(test_resume.Leaves):
-        def after_step(self) -> None:
-            self.left -= 1
-            if self.left == 995 and os.environ["RANK"] == "1":
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(0.05)
+    def after_step(self: Leaves) -> None:
+        self.left -= 1
+        if self.left == 995 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
 
-        def __repr__(self) -> str:
-            return "Leaves"
-
-    test_resume.Leaves = Sends  # type: ignore[misc]
-    return test_resume.train(CASE, folder)
+    Leaves.after_step = after_step  # type: ignore[method-assign]
+    return train(CASE, folder)

@@ -88,6 +88,8 @@ def instances(*classes: type, near: tuple[Value, ...] = ()) -> Kind:
 FLAG = instances(bool, near=literals([True, False]))
 
 NONE = Kind(lambda value: value is None)
+ALONE = Kind(lambda value: value is None or value is False, literals([None, False, True]))
+"""`distributed` where there is one process."""
 
 
 def either(*kinds: Kind) -> Kind:

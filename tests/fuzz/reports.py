@@ -20,6 +20,7 @@ from art_gair.weighting import DiscreteWeighting, MarginWeighting, TanhWeighting
 from tests.fuzz.attacks import is_norm
 from tests.fuzz.case import Target
 from tests.fuzz.kinds import (
+    ALONE,
     FLAG,
     NONE,
     Kind,
@@ -104,6 +105,7 @@ EVALUATION = [
             "attacks": either(NONE, several(ONE_ATTACK, near=ATTACKS_NEAR)),
             "class_names": either(NONE, NAMES),
             **{"batch_size": whole(at_least=1), "resume_from": either(NONE, path("results")), "verbose": FLAG},
+            "distributed": ALONE,
         },
         8.0,
         (NotImplementedError,),

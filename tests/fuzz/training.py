@@ -12,11 +12,26 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair import AT, TRADES, AdversarialTrainerGAIRAT, GeometryAwarePGD, schedules, weighting
+from art_gair.distributed import find_duplicates
 from art_gair.objectives import CompositeKL, Objective
 from art_gair.plugins import AWP, EMA, CSVLogger, EarlyStopping, Plugin, TensorBoard
 from art_gair.plugins.checkpoint import Checkpoint
 from tests.fuzz.case import Target
-from tests.fuzz.kinds import FLAG, NONE, Kind, either, instances, literals, made, number, samples, several, whole, words
+from tests.fuzz.kinds import (
+    ALONE,
+    FLAG,
+    NONE,
+    Kind,
+    either,
+    instances,
+    literals,
+    made,
+    number,
+    samples,
+    several,
+    whole,
+    words,
+)
 from tests.fuzz.shared import CLASSIFIER, X_NEAR, X, Y
 from tests.fuzz.world import SHAPE, World
 
@@ -148,6 +163,7 @@ FIT: dict[str, Kind] = {
     "max_skipped": whole(at_least=1),
     "resume": FLAG,
     "verbose": FLAG,
+    "distributed": ALONE,
     "unknown": Kind(lambda value: False),
 }
 GOES_WITH = {
@@ -241,12 +257,22 @@ TRAININGS = [
     Target(
         AdversarialTrainerGAIRAT.fit_generator,
         lambda w: {"generator": [(w.x[:2], w.y[:2]), (w.x[2:], w.y[2:])], **settings(w)},
-        {"generator": GENERATOR, **FIT},
+        {
+            **{"generator": GENERATOR, **FIT, "sharded": either(NONE, FLAG)},
+            "steps_per_epoch": either(NONE, whole(at_least=1, affordable=3)),
+        },
         5.0,
         (FloatingPointError,),
         related={**GOES_WITH, "generator": ("scheduler",)},
         late=LATE,
         changes=True,
+    ),
+    Target(
+        find_duplicates,
+        lambda w: {"generator": [(w.x[:2], w.y[:2])], "batches": None, "distributed": None},
+        {"generator": GENERATOR, "batches": either(NONE, whole(at_least=1)), "distributed": ALONE},
+        1.0,
+        late=LATE,
     ),
     Target(
         AdversarialTrainerGAIRAT.predict,
