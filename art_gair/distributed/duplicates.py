@@ -46,7 +46,7 @@ def find_duplicates(
     """
     if batches is not None:
         batches = require_int(batches, "batches", at_least=1)
-    if not hasattr(generator, "__iter__"):
+    if not hasattr(generator, "__iter__") or getattr(generator, "ndim", None) == 0:  # an array of no dimension is none
         raise TypeError(f"generator is a {type(generator).__name__}; expected an iterable of batches (x, y).")
     group = find_group(distributed, torch.device("cpu"))
     with group.together("find_duplicates"):

@@ -12,9 +12,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import coverage
 import torch
 import torch.distributed as dist
 
+ROOT = Path(__file__).parents[2]
 PRELOADED = ["art_gair", "torch._dynamo", "torch.nn.parallel.distributed", "tests.distributed.cases"]
 
 
@@ -45,6 +47,8 @@ def launch(
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    measuring = coverage.Coverage.current()
+    covered = None if measuring is None else str(measuring.config.data_file)
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         processes = []
@@ -52,7 +56,7 @@ def launch(
             variables = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
             own = {} if env is None else env[rank]
             given = {**{k: str(v) for k, v in variables.items()}, "MASTER_PORT": str(port), **own}
-            target = (function, args, {k: v for k, v in given.items() if v}, timeout, f"{folder}/{rank}")
+            target = (function, args, {k: v for k, v in given.items() if v}, timeout, f"{folder}/{rank}", covered)
             processes.append(context.Process(target=_run, args=target))
         for process in processes:
             process.start()
@@ -65,7 +69,39 @@ def launch(
         return [_read(Path(f"{folder}/{rank}"), process.exitcode) for rank, process in enumerate(processes)]
 
 
-def _run(function: Callable[..., Any], args: Any, env: dict[str, str], timeout: float | None, file: str) -> None:
+def each(*functions: Callable[[], Any]) -> list[Any]:
+    """Call functions one after the other; return what each returns, or a Failed where it raises."""
+    results: list[Any] = []
+    for function in functions:
+        try:
+            results.append(function())
+        except BaseException as error:
+            results.append(Failed(error))
+    return results
+
+
+def _run(
+    function: Callable[..., Any],
+    args: Any,
+    env: dict[str, str],
+    timeout: float | None,
+    file: str,
+    covered: str | None,
+) -> None:
+    """Run in a process of its own; its coverage is written beside that of the tests, which take it in at their end."""
+    if covered is None:
+        _call(function, args, env, timeout, file)
+        return
+    measuring = coverage.Coverage(covered, data_suffix=True, config_file=str(ROOT / "pyproject.toml"))
+    measuring.start()
+    try:
+        _call(function, args, env, timeout, file)
+    finally:
+        measuring.stop()
+        measuring.save()
+
+
+def _call(function: Callable[..., Any], args: Any, env: dict[str, str], timeout: float | None, file: str) -> None:
     os.environ.update(env)
     torch.set_num_threads(1)
     result: Any
