@@ -9,7 +9,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from tests.typing import user_code
+from tests.typed import user_code
 
 
 def test_typed_user_code_runs(tmp_path: Path) -> None:
