@@ -61,11 +61,11 @@ build/tools/.ready: constraints.txt
 
 # The contribution to ART, written from this package's core into a checkout of ART 1.20: make upstream ART=FOLDER
 upstream: $(READY)
-	$(BIN)/python -m upstream.write $(ART)
+	$(BIN)/python -m upstream.write $(if $(ART),"$(ART)")
 
 # ART's gates on it, in a copy of ART=FOLDER, or of the pinned release; UPSTREAM="--only style" takes a part.
 upstream-check: $(READY) build/upstream/.ready
-	$(BIN)/python -m upstream.check $(UPSTREAM) $(ART)
+	$(BIN)/python -m upstream.check $(UPSTREAM) $(if $(ART),"$(ART)")
 
 build/upstream/.ready: upstream/requirements.txt
 	$(PYTHON) -m venv build/upstream/tools

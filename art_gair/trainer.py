@@ -63,7 +63,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     kappa; the weighted mean of the classifier's own loss is minimised by the classifier's own optimizer.
 
     **Read its robust accuracy with care.** GAIRAT largely masks gradients: accuracy under PGD with the cross entropy
-    rises while accuracy under stronger attacks falls. Judge a model by the worst of several attacks, at the least
+    says more than stronger attacks leave. Judge a model by the worst of several attacks, at the least
     `GeometryAwarePGD(..., loss="margin")` beside "ce", better AutoAttack; never by `history` alone.
 
     Training follows torch's generator: `fit(seed=...)`, or `torch.manual_seed` before it, makes it repeatable.

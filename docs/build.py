@@ -2,8 +2,9 @@
 
     .venv/bin/python docs/build.py [--out build/docs]
 
-The reference is made from docstrings by pdoc, the guides from Markdown by markdown2, which pdoc brings along. A
-warning of pdoc, a name without a docstring, and a link that leads nowhere are errors.
+The reference is made from docstrings by pdoc, the guides from Markdown by markdown2, which pdoc brings along. Not by
+Sphinx, which ART uses: that and its theme are some twenty packages more, and want docstrings in a markup of their own.
+A warning of pdoc, a name without a docstring, and a link that leads nowhere are errors.
 """
 
 from __future__ import annotations

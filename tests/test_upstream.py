@@ -398,3 +398,21 @@ def test_the_figures_of_the_pull_request_are_those_of_the_results() -> None:
 
 def test_there_is_a_script_for_each_bug() -> None:
     assert len(ISSUES) == 4
+
+
+def test_an_interrupt_takes_everything_back(checkout: Path, record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(checkout)
+
+    def interrupted(self: Checkout, files: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkout, "_note", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(checkout, record=record)
+    assert contents(checkout) == before
+
+
+def test_a_link_is_refused(checkout: Path, record: Path, tmp_path: Path) -> None:
+    (checkout / "art/attacks/evasion/geometry_aware_pgd.py").symlink_to(tmp_path / "elsewhere.py")
+    with pytest.raises(RefusedError, match="is a link, or lies behind one"):
+        write(checkout, record=record)

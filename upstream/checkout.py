@@ -45,6 +45,8 @@ class Checkout:
         edited = {edit.path for edit in EDITS}
         for path, text in files.items():
             target = self.folder / path
+            if target.is_symlink() or not target.resolve().is_relative_to(self.folder.resolve()):
+                raise RefusedError(f"{target} is a link, or lies behind one; expected a file in the checkout itself.")
             if path not in edited and target.exists() and not self._ours(path) and _digest(target) != _hash(text):
                 raise RefusedError(f"{target} is there already and was not written by `make upstream`; move it away.")
         for path in self._dirty():
@@ -68,11 +70,11 @@ class Checkout:
                 for path in files:
                     moved.append(path)
                     (new / path).replace(self.folder / path)
-            except OSError:
+                self._note(files)
+            except BaseException:  # Ctrl-C too
                 for path in moved:
                     self._put_back(path, old / path)
                 raise
-        self._note(files)
 
     def _put_back(self, path: str, old: Path) -> None:
         if old.exists():

@@ -7,6 +7,7 @@ is written unless all of it can be.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -47,9 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("art", type=Path, help="folder of a checkout of ART 1.20")
     folder = parser.parse_args(argv).art
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what was moved is put back
     try:
         paths = write(folder)
-    except (RefusedError, LiftError, OSError) as error:
+    except (RefusedError, LiftError, OSError, ValueError) as error:
         print(f"Nothing was written: {error}", file=sys.stderr)
         return 1
     print(f"Written into {folder}:", *paths, sep="\n  ")
