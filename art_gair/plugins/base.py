@@ -35,7 +35,10 @@ class BatchLoss(Protocol):
         ...
 
     def gradients(self, parameters: Sequence[Tensor]) -> list[Tensor | None]:
-        """Return the gradient of the whole batch's loss to each parameter, on all processes the same."""
+        """Return the gradient of the whole batch's loss to each parameter, on all processes the same.
+
+        Where the loss does not depend on a parameter: None, or on several processes zeros.
+        """
         ...
 
 

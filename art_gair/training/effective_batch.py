@@ -94,12 +94,12 @@ class EffectiveBatch:
         return self._parts(self.replicas.terms, self.replicas.gathering)
 
     def gradients(self, parameters: Sequence[Tensor]) -> list[Tensor | None]:
-        """Return the gradient of the whole batch's loss to each parameter, None where there is none."""
+        """Return the gradient of the whole batch's loss to each parameter; where there is none None, or, shared, 0."""
         total: list[Tensor | None] = [None] * len(parameters)
         for part in self.parts():
             grads = torch.autograd.grad(part, list(parameters), allow_unused=True)
             total = [b if a is None else a if b is None else a + b for a, b in zip(total, grads, strict=True)]
-        return total if self.replicas is None else self.replicas.mean(total)
+        return total if self.replicas is None else [*self.replicas.mean(total, parameters)]
 
     def _parts(
         self,

@@ -50,19 +50,19 @@ class Replicas:
         with parallel.no_sync():
             yield
 
-    def mean(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def mean(self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:
         """Return the mean over the processes of gradients that no backward pass has exchanged, in one exchange a type.
 
-        A gradient that is None here is so on each process, which all run the same model.
+        A parameter without a gradient on a process has a zero there: a model may use another part of itself on each.
         """
-        found = [g for g in gradients if g is not None]
+        found = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
         means: dict[int, Tensor] = {}
         for dtype in dict.fromkeys(g.dtype for g in found):
             some = [g for g in found if g.dtype == dtype]
             flat = self.processes.sum(torch.cat([g.reshape(-1) for g in some])) / self.processes.size
             parts = flat.split([g.numel() for g in some])
             means |= {id(g): part.view_as(g) for g, part in zip(some, parts, strict=True)}
-        return [None if g is None else means[id(g)] for g in gradients]
+        return [means[id(g)] for g in found]
 
     @torch.no_grad()
     def share_statistics(self, weight: float) -> None:

@@ -74,7 +74,7 @@ class TrainingRun:
         if self.meter is not None and self._ahead is not None:
             groups, self._ahead = self._ahead, None
             return self.plan.make_step(self.epoch, self.batch, self.meter.skipped), self.meter, groups
-        self.plan.streams.begin_epoch(self.epoch)
+        self.plan.streams.begin_epoch()
         self.source.set_epoch(self.epoch)
         step = self.plan.make_step(self.epoch)
         self.meter = EpochMeter(step.max_iter, self.device, self.group)

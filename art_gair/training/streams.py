@@ -38,11 +38,10 @@ class Streams:
             self.noise = self.order if self.device.type == "cpu" else torch.Generator(self.device)
             self._share(self.group.from_first(generators.read(self.device)))
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self) -> None:
         """Let all processes draw the same order in this epoch, whatever an attack has drawn."""
         if self.group.size > 1:
             self._share(self.group.from_first(self._read_shared()))
-            self.seed_own(epoch, -1)
 
     def seed_own(self, epoch: int, step: int) -> None:
         """Seed the global generators of each process otherwise, for what it draws for its own rows in a step."""

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD
+from art_gair import AWP, AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD, evaluate_robustness
 from art_gair.plugins import Plugin
 from art_gair.weighting import KappaWeighting
 from tests.distributed.cases import CASES, SETTINGS, classifier_for
 from tests.distributed.launch import Failed, each, launch
 from tests.distributed.test_generators import Sharded
 from tests.models import classifier_of, digits
+from tests.training.test_resume import Leaves
 
 pytestmark = pytest.mark.xdist_group("distributed")
 
@@ -237,20 +238,6 @@ def test_a_buffer_that_is_not_finite_on_one_process_skips_the_step_on_all() -> N
     assert_alike([state for state, _ in found])
 
 
-class Leaves(Plugin):
-    """Ends a training after so many steps."""
-
-    affects_training = False
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def after_step(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise ArithmeticError("killed")
-
-
 def with_own_orders(folder: str, leave_after: int, resume: bool) -> Any:
     """Each process shuffles its shard by a generator of its own."""
     rank = int(os.environ["RANK"])
@@ -284,3 +271,44 @@ def uneven_batch_sizes() -> Any:
 
 def test_batches_of_other_sizes_on_each_process() -> None:
     assert launch(2, uneven_batch_sizes) == [8, 8]
+
+
+class OneOfTwo(nn.Module):
+    """Uses one of two layers, drawn anew in each pass: another on each process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.layers = nn.Flatten(), nn.ModuleList(nn.Linear(64, 10) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = int(torch.rand(()) < 0.5) if self.training else 0
+        out: Tensor = self.layers[chosen](self.flat(x))
+        return out
+
+
+def with_drawn_layers() -> Any:
+    torch.manual_seed(0)
+    classifier = classifier_of(OneOfTwo(), (1, 8, 8))
+    attack = GeometryAwarePGD(classifier, **SETTINGS)
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=0, plugins=[AWP(0.01)])
+    trainer.fit(*digits(48), batch_size=16, nb_epochs=3, seed=3, verbose=False)
+    return classifier.model.state_dict()
+
+
+def test_awp_on_a_model_that_uses_other_layers_on_each_process() -> None:
+    assert_alike(launch(2, with_drawn_layers))
+
+
+def few_samples() -> Any:
+    """Fewer samples to validate, and to attack, than processes."""
+    classifier = classifier_for("AT", in_double=False)
+    trainer = AdversarialTrainerGAIRAT(classifier, burn_in=0, **CASES["AT"](classifier))
+    x, y = digits(50)
+    trainer.fit(x, y, (x[:2], y[:2]), batch_size=16, nb_epochs=30, seed=3, verbose=False)
+    report = evaluate_robustness(classifier, x[:2], y[:2], eps=0.01, verbose=False)
+    return [record["robust_accuracy"] for record in trainer.history], report.clean_accuracy, report.worst_case
+
+
+def test_fewer_samples_than_processes() -> None:
+    expected = few_samples()
+    assert launch(3, few_samples) == [expected] * 3
