@@ -278,7 +278,8 @@ class OneOfTwo(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flat, self.layers = nn.Flatten(), nn.ModuleList(nn.Linear(64, 10) for _ in range(2))
+        deep = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+        self.flat, self.layers = nn.Flatten(), nn.ModuleList([nn.Linear(64, 10), deep])
 
     def forward(self, x: Tensor) -> Tensor:
         chosen = int(torch.rand(()) < 0.5) if self.training else 0
