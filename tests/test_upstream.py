@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import logging
+import re
 import runpy
 import shutil
 import subprocess
@@ -227,6 +228,11 @@ def edited_elsewhere(folder: Path) -> None:
     path.write_text(path.read_text().replace("import GeoDA", "import Geo"))
 
 
+def exported_elsewhere(folder: Path) -> None:
+    path = folder / EDITS[0].path
+    path.write_text(EDITS[0].lines + path.read_text())
+
+
 REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (shutil.rmtree, "which is no folder"),
     "not ART": (lambda folder: (folder / "art" / "__init__.py").unlink(), "no checkout of ART"),
@@ -237,6 +243,8 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a file of somebody else": (lambda folder: (folder / ATTACK).write_text("mine\n"), "was not written by"),
     "a dirty tree": (dirty, r"uncommitted changes, examples/mine\.py"),
     "an __init__ without the place": (edited_elsewhere, "0 times; expected it once"),
+    "an export that stands elsewhere": (exported_elsewhere, "names GeometryAwarePGDPyTorch in other lines"),
+    "odd bytes": (lambda folder: (folder / EDITS[0].path).write_bytes(b"caf\xe9"), "is not in UTF-8"),
 }
 
 
@@ -274,6 +282,98 @@ def test_a_write_that_fails_takes_back_what_it_has_written(checkout: Path, recor
     with pytest.raises(FileNotFoundError):
         Checkout(checkout, record).write(files)
 
+    assert contents(checkout) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from upstream.write import write
+
+left = int(sys.argv[3])
+replace = Path.replace
+def killed(self, target):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+Path.replace = killed
+write(Path(sys.argv[1]), record=Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("moves", [0, 1, 5, 9])
+def test_what_a_killed_run_left_is_taken_back_by_the_next(checkout: Path, record: Path, moves: int) -> None:
+    before = contents(checkout)
+    command = [sys.executable, "-c", KILLED, str(checkout), str(record), str(moves)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+    changed = {path for path, content in contents(checkout).items() if before.get(path) != content}
+    assert len([path for path in changed if not path.startswith(".upstream-")]) == moves
+
+    Checkout(checkout, record)
+    assert contents(checkout) == before
+
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+    write(checkout, record=record)
+    assert set(contents(checkout)) == set(before) | NEW
+
+
+def test_what_a_killed_run_left_is_kept_where_somebody_changed_it_since(checkout: Path, record: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, checkout, record, "9"], cwd=ROOT, check=False).returncode == -9
+    (checkout / ATTACK).write_text("mine\n")
+    before = contents(checkout)
+
+    with pytest.raises(RefusedError, match=r"geometry_aware_pgd\.py was changed since.*then delete"):
+        write(checkout, record=record)
+
+    assert contents(checkout) == before
+
+
+def test_line_ends_and_permissions_stay(checkout: Path, record: Path) -> None:
+    path = checkout / EDITS[0].path
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    path.chmod(0o664)
+    before = path.read_bytes()
+
+    write(checkout, record=record)
+    write(checkout, record=record)
+
+    lines = EDITS[0].lines.replace("\n", "\r\n").encode()
+    assert path.read_bytes().count(lines) == 1
+    assert path.read_bytes().replace(lines, b"") == before
+    assert path.stat().st_mode & 0o777 == 0o664
+
+
+@pytest.mark.parametrize("ignored", [True, False], ids=["ignored", "tracked"])
+def test_a_checkout_within_another_repository(checkout: Path, record: Path, ignored: bool) -> None:
+    outer = checkout.parent
+    git(outer, "init", "-q")
+    (outer / ".gitignore").write_text("ART\n" if ignored else "build\n")
+    git(outer, "add", "-A")
+    git(outer, "commit", "-qm", "mine")
+    init = checkout / "art" / "__init__.py"
+    init.write_text(init.read_text() + "# mine\n")
+
+    if ignored:
+        assert write(checkout, record=record)
+    else:
+        with pytest.raises(RefusedError, match=r"uncommitted changes, art/__init__\.py first"):
+            write(checkout, record=record)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}'], ids=["torn", "a list", "of another form"])
+def test_a_damaged_record_is_refused(
+    checkout: Path, record: Path, content: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(checkout)
+    record.parent.mkdir()
+    record.write_text(content)
+    monkeypatch.setattr(write, "__defaults__", (CORE, record))
+
+    assert main([str(checkout)]) == 1
+
+    assert re.search(r"Nothing was written: .*written\.json.*delete it", capsys.readouterr().err)
     assert contents(checkout) == before
 
 

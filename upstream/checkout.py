@@ -1,18 +1,15 @@
-"""What a checkout of ART must be before anything is written, and how files are put into it: all of them, or none."""
+"""What a checkout of ART must be before anything is written, and what an earlier run wrote into it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from upstream.edits import EDITS
+from upstream.moves import UnfinishedError, digest, move_all, recover
 
 SUPPORTED = "1.20"
 """The release, without its last number, whose files the edits and the templates fit."""
@@ -35,7 +32,21 @@ class Checkout:
     def __init__(self, folder: Path, record: Path) -> None:
         self.folder, self.record = folder.resolve(), record
         self._require_art()
+        try:
+            self.taken_back = recover(self.folder)
+        except UnfinishedError as error:
+            raise RefusedError(str(error)) from error
         self.written = self._read_record().get(str(self.folder), {})
+
+    def read(self, path: str) -> str:
+        """Return a file's text, with the line ends that it has.
+
+        :raises RefusedError: if it is not in UTF-8.
+        """
+        try:
+            return (self.folder / path).read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RefusedError(f"{self.folder / path} is not in UTF-8: {error}.") from error
 
     def require_free(self, files: Mapping[str, str]) -> None:
         """Refuse a checkout where writing would mix with changes or files that are not of an earlier run.
@@ -45,42 +56,21 @@ class Checkout:
         edited = {edit.path for edit in EDITS}
         for path, text in files.items():
             target = self.folder / path
-            if target.is_symlink() or not target.resolve().is_relative_to(self.folder.resolve()):
+            if target.is_symlink() or not target.resolve().is_relative_to(self.folder):
                 raise RefusedError(f"{target} is a link, or lies behind one; expected a file in the checkout itself.")
-            if path not in edited and target.exists() and not self._ours(path) and _digest(target) != _hash(text):
+            if path not in edited and target.exists() and not self._ours(path) and not self._holds(path, text):
                 raise RefusedError(f"{target} is there already and was not written by `make upstream`; move it away.")
         for path in self._dirty():
-            if not self._ours(path) and not (path in files and _digest(self.folder / path) == _hash(files[path])):
+            if not self._ours(path) and not (path in files and self._holds(path, files[path])):
                 raise RefusedError(f"{self.folder} has uncommitted changes, {path} first; commit or stash them.")
 
     def write(self, files: Mapping[str, str]) -> None:
-        """Put all files in their places; if one cannot be, those before it are taken back.
+        """Put all files in their places, and note it; if one cannot be, those before it are taken back.
 
         :raises OSError: if a file cannot be written.
         """
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".upstream-") as temporary:
-            new, old = Path(temporary) / "new", Path(temporary) / "old"
-            for path, text in files.items():
-                _write(new / path, text)
-                if (self.folder / path).exists():
-                    (old / path).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(self.folder / path, old / path)
-            moved: list[str] = []
-            try:
-                for path in files:
-                    moved.append(path)
-                    (new / path).replace(self.folder / path)
-                self._note(files)
-            except BaseException:  # Ctrl-C too
-                for path in moved:
-                    self._put_back(path, old / path)
-                raise
-
-    def _put_back(self, path: str, old: Path) -> None:
-        if old.exists():
-            old.replace(self.folder / path)
-        else:
-            (self.folder / path).unlink(missing_ok=True)
+        contents = {path: text.encode() for path, text in files.items()}
+        move_all(self.folder, contents, finish=lambda: self._note(contents))
 
     def _require_art(self) -> None:
         if not self.folder.is_dir():
@@ -99,46 +89,48 @@ class Checkout:
 
     def _ours(self, path: str) -> bool:
         """Whether a file is as an earlier run left it."""
-        return path in self.written and _digest(self.folder / path) == self.written[path]
+        target = self.folder / path
+        return path in self.written and target.is_file() and digest(target.read_bytes()) == self.written[path]
+
+    def _holds(self, path: str, text: str) -> bool:
+        """Whether a file has this text."""
+        return (self.folder / path).is_file() and (self.folder / path).read_bytes() == text.encode()
 
     def _dirty(self) -> list[str]:
-        """Return what git calls changed or unknown; nothing where the checkout is no repository of its own."""
-        if not (self.folder / ".git").exists():
+        """Return what git calls changed, by path in the folder; nothing where there is no repository.
+
+        What git does not know counts where the checkout is a repository of its own. Within another repository the
+        whole folder may be unknown, which says nothing about ART's files.
+        """
+        own = (self.folder / ".git").exists()
+        if not own and not any((parent / ".git").exists() for parent in self.folder.parents):
             return []
-        status = subprocess.run(
-            ["git", "-C", str(self.folder), "status", "--porcelain", "-z", "--untracked-files=all"],
-            capture_output=True,
-            text=True,
-            check=False,
+        prefix = self._git("rev-parse", "--show-prefix").rstrip("\n")
+        unknown = "all" if own else "no"
+        status = self._git("status", "--porcelain", "-z", "--no-renames", f"--untracked-files={unknown}", "--", ".")
+        return [entry[3:].removeprefix(prefix) for entry in status.split("\0") if entry]
+
+    def _git(self, *command: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(self.folder), *command], capture_output=True, encoding="utf-8", check=False
         )
-        if status.returncode != 0:
-            raise RefusedError(f"git status fails in {self.folder}: {status.stderr.strip()}")
-        return [entry[3:] for entry in status.stdout.split("\0") if len(entry) > 3 and entry[2] == " "]
+        if done.returncode != 0:
+            raise RefusedError(f"git {command[0]} fails in {self.folder}: {done.stderr.strip()}")
+        return done.stdout
 
     def _read_record(self) -> dict[str, dict[str, str]]:
         if not self.record.exists():
             return {}
-        records: dict[str, dict[str, str]] = json.loads(self.record.read_text(encoding="utf-8"))
+        try:
+            records = json.loads(self.record.read_bytes())
+        except ValueError:
+            records = None
+        if not isinstance(records, dict) or not all(isinstance(written, dict) for written in records.values()):
+            raise RefusedError(f"{self.record}, the note of what was written before, is damaged; delete it.")
         return records
 
-    def _note(self, files: Mapping[str, str]) -> None:
+    def _note(self, files: Mapping[str, bytes]) -> None:
         records = self._read_record()
-        records[str(self.folder)] = {path: _hash(text) for path, text in files.items()}
+        records[str(self.folder)] = {path: digest(content) for path, content in files.items()}
         self.record.parent.mkdir(parents=True, exist_ok=True)
         self.record.write_text(json.dumps(records, indent=1), encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -74,7 +74,8 @@ def of_class(doc: str, without: Sequence[str], extra: Mapping[str, str]) -> str:
 
 
 def _parts(doc: str) -> tuple[str, list[tuple[str, str, str]]]:
-    """Split a docstring into its text and its fields: kind, name, whole field."""
+    """Split a docstring, without its examples, into its text and its fields: kind, name, whole field."""
+    doc = "\n\n".join(part for part in doc.split("\n\n") if not part.startswith(">>> "))
     starts = [*FIELD.finditer(doc)]
     text = doc[: starts[0].start()] if starts else doc
     ends = ([match.start() for match in starts[1:]] + [len(doc)]) if starts else []

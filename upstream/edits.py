@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -10,27 +11,33 @@ class Edit:
     """Lines that go into a file right after others.
 
     :param path: of the file in ART.
+    :param name: of the class that they name.
     :param after: lines that stand in it once.
     :param lines: what is put behind them.
     """
 
     path: str
+    name: str
     after: str
     lines: str
 
     def applied(self, text: str) -> str:
-        """Return the file's text with the lines in it, unchanged if they are there already.
+        """Return the file's text with the lines in it, in its own line ends; unchanged if they are there already.
 
-        :raises ValueError: if the place is not there, or not once.
+        :raises ValueError: if the place is not there, or not once, or the class is named elsewhere in the file.
         """
-        if self.after + self.lines in text:
+        end = "\r\n" if "\r\n" in text else "\n"
+        after, lines = (part.replace("\n", end) for part in (self.after, self.lines))
+        if after + lines in text:
             return text
-        if text.count(self.after) != 1:
-            wanted = self.after.strip().splitlines()[0]
+        if re.search(rf"\b{self.name}\b", text):
+            raise ValueError(f"{self.path} names {self.name} in other lines than these would be; take those out.")
+        if text.count(after) != 1:
+            wanted = after.strip().splitlines()[0]
             raise ValueError(
-                f"{self.path} has the line {wanted!r} {text.count(self.after)} times; expected it once, as in ART 1.20."
+                f"{self.path} has the line {wanted!r} {text.count(after)} times; expected it once, as in ART 1.20."
             )
-        return text.replace(self.after, self.after + self.lines)
+        return text.replace(after, after + lines)
 
 
 def _section(title: str, name: str) -> str:
@@ -40,22 +47,26 @@ def _section(title: str, name: str) -> str:
 EDITS = [
     Edit(
         "art/attacks/evasion/__init__.py",
+        "GeometryAwarePGDPyTorch",
         "from art.attacks.evasion.geometric_decision_based_attack import GeoDA\n",
         "from art.attacks.evasion.geometry_aware_pgd import GeometryAwarePGDPyTorch\n",
     ),
     Edit(
         "art/defences/trainer/__init__.py",
+        "AdversarialTrainerGAIRATPyTorch",
         "from art.defences.trainer.adversarial_trainer_trades_pytorch import AdversarialTrainerTRADESPyTorch\n",
         "from art.defences.trainer.adversarial_trainer_gairat import AdversarialTrainerGAIRAT\n"
         "from art.defences.trainer.adversarial_trainer_gairat_pytorch import AdversarialTrainerGAIRATPyTorch\n",
     ),
     Edit(
         "docs/modules/attacks/evasion.rst",
+        "GeometryAwarePGDPyTorch",
         ".. autoclass:: GeoDA\n   :members:\n   :special-members:\n\n",
         _section("Geometry-Aware Projected Gradient Descent (GA-PGD) - PyTorch", "GeometryAwarePGDPyTorch"),
     ),
     Edit(
         "docs/modules/defences/trainer.rst",
+        "AdversarialTrainerGAIRATPyTorch",
         ".. autoclass:: AdversarialTrainerTRADESPyTorch\n   :members:\n   :special-members:\n\n",
         _section(
             "Adversarial Training Geometry-Aware Instance-Reweighted (GAIRAT) - PyTorch",

@@ -181,7 +181,8 @@ def _class(node: ast.ClassDef, source: str, piece: Piece) -> str:
     unknown = set(piece.without) - members - {f"{n.name}.{a.arg}" for n in methods for a in n.args.args}
     if unknown:
         raise KeyError(f"there is no {sorted(unknown)} to leave out")
-    text = docstrings.of_class(ast.get_docstring(node) or "", piece.without, piece.doc)
+    told = [a.arg for n in methods if n.name == "__init__" for a in n.args.args]  # in the docstring of __init__
+    text = docstrings.of_class(ast.get_docstring(node) or "", [*piece.without, *told], piece.doc)
     blocks = ["\n".join(docstrings.quoted(text))]
     fields = [n for n in kept if isinstance(n, (ast.AnnAssign, ast.Assign))]
     if fields:

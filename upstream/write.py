@@ -21,7 +21,7 @@ RECORD = ROOT / "build" / "upstream" / "written.json"
 
 
 def write(folder: Path, core: Path = ROOT / "art_gair", record: Path = RECORD) -> list[str]:
-    """Write the files, and return their paths in ART.
+    """Write the files, and return their paths in ART; what a run that was killed left half-done is taken back first.
 
     :param folder: a checkout of ART.
     :param core: the package whose formulas are taken.
@@ -31,9 +31,11 @@ def write(folder: Path, core: Path = ROOT / "art_gair", record: Path = RECORD) -
     :raises LiftError: if the core is no longer what the templates and pieces expect.
     """
     checkout = Checkout(folder, record)
+    if checkout.taken_back:
+        print("Taken back from a run that was killed half-way:", *checkout.taken_back, sep="\n  ", file=sys.stderr)
     files = render(Core(core))
     for edit in EDITS:
-        before = files.get(edit.path) or (checkout.folder / edit.path).read_text(encoding="utf-8")
+        before = files.get(edit.path) or checkout.read(edit.path)
         try:
             files[edit.path] = edit.applied(before)
         except ValueError as error:
