@@ -106,7 +106,8 @@ def main(argv: list[str] | None = None) -> None:
     weighting = TanhWeighting(args.lam)
     trainer = AdversarialTrainerGAIRAT(classifier, attack, weighting, burn_in=args.burn_in, plugins=plugins)
     trainer.fit(
-        *(x_train, y_train),
+        x_train,
+        y_train,
         batch_size=args.batch_size,
         nb_epochs=args.epochs,
         scheduler=lr_schedule(optimizer, args.settings, args.epochs),

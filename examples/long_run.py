@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     ]
     trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=lambda epoch: epoch < BURN_IN, plugins=plugins)
     trainer.fit(
-        *(x_train[HELD_OUT:], y_train[HELD_OUT:]),
+        x_train[HELD_OUT:],
+        y_train[HELD_OUT:],
         validation_data=(x_train[:HELD_OUT], y_train[:HELD_OUT]),
         validation_attack=[attack, attack.with_loss("margin")],  # GAIRAT looks too good under the first alone
         validate_on=200,

@@ -26,10 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     x_train, x_test, y_train, y_test = digits(args.seed)
-    x, y, x_more, truth = (
-        *(x_train[: args.labelled], y_train[: args.labelled]),
-        *(x_train[args.labelled :], y_train[args.labelled :]),
-    )
+    n = args.labelled
+    x, y, x_more, truth = x_train[:n], y_train[:n], x_train[n:], y_train[n:]
     teacher = small_cnn(args.seed)
     teacher.fit(x, y, batch_size=64, nb_epochs=args.epochs)
     labels = pseudo_label(teacher, x_more, args.threshold)

@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     plugins = [Checkpoint(args.out / "saves")]
     trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=lambda epoch: epoch < BURN_IN, plugins=plugins)
     trainer.fit(
-        *(x_train, y_train),
+        x_train,
+        y_train,
         validation_data=(x_test, y_test),
         validation_attack=[attack, attack.with_loss("margin")],
         batch_size=args.batch_size,

@@ -37,7 +37,7 @@ def require_autoattack() -> ModuleType:
         import pyautoattack
     except ImportError as error:
         raise ImportError(
-            "AutoAttack's own code is not installed; run `pip install art_gair[autoattack]`, or choose preset='quick'."
+            "AutoAttack's own code is not installed; run `pip install pyautoattack`, or choose preset='quick'."
         ) from error
     package: ModuleType = pyautoattack
     return package

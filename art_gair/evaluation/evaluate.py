@@ -136,7 +136,7 @@ def evaluate_robustness(
     :param norm: np.inf, "inf", 2 or 1.
     :param preset: "quick": PGD-20 on the cross entropy, on the margin loss, and on scaled logits; "standard": PGD+ and
         Square as well; "full": AutoAttack too, in its version for randomised models where the model is one. Square and
-        AutoAttack are their authors' code: `pip install art_gair[autoattack]`.
+        AutoAttack are their authors' code: `pip install pyautoattack`.
     :param seed: of all random draws, at least 0.
     :param attacks: further attacks, which count in the worst case: untargeted ART evasion attacks on this classifier
         or, for transfer, on another one, within the report's ball.

@@ -157,7 +157,7 @@ def _summary_writer() -> type[SummaryWriter]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ImportError('TensorBoard needs tensorboard; run `pip install "art_gair[tensorboard]"`.') from error
+        raise ImportError("TensorBoard needs tensorboard; run `pip install tensorboard`.") from error
     return SummaryWriter
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,19 @@ FIGURES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def save(report: RobustnessReport, folder: Path) -> None:
-    """Write report.json, report.md, report.html and the figures; all are made before the first is written."""
-    figures = {
-        name: (title, png) for name, (title, draw) in FIGURES.items() if (png := _draw_png(draw(report))) is not None
-    }
+    """Write report.json, report.md, report.html and the figures; all are made before the first is written.
+
+    Without matplotlib there are no figures: hours of attacks are not lost for them.
+    """
+    try:
+        figures = {
+            name: (title, png)
+            for name, (title, draw) in FIGURES.items()
+            if (png := _draw_png(draw(report))) is not None
+        }
+    except ImportError as error:
+        warnings.warn(f"The report is saved without its figures: {error}", stacklevel=3)
+        figures = {}
     markdown = write_markdown(report, {name: title for name, (title, _) in figures.items()})
     page = write_html(report, figures)
     folder.mkdir(parents=True, exist_ok=True)

@@ -151,7 +151,7 @@ def test_features_of_different_ranges_are_refused() -> None:
 
 def test_without_the_package_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
-    with pytest.raises(ImportError, match=r"pip install art_gair\[autoattack\]"):
+    with pytest.raises(ImportError, match=r"pip install pyautoattack"):
         evaluate_robustness(planted.plain(), *held_out(4), eps=EPS, preset="standard", verbose=False)
 
 

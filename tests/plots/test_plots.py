@@ -176,6 +176,6 @@ def test_adversarial_examples(report: Any) -> None:
 
 def test_without_matplotlib_the_command_is_named(monkeypatch: pytest.MonkeyPatch, history: Any) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install art_gair\[plots\]"):
+    with pytest.raises(ImportError, match=r"pip install matplotlib"):
         plots.training_curves(history)
     assert torch.is_grad_enabled()

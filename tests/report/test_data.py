@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +132,23 @@ def test_another_schema_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(content)
     with pytest.raises(ValueError, match="is of schema"):
         RobustnessReport.from_json(tmp_path / "old.json")
+
+
+def test_without_matplotlib_it_is_saved_without_figures(
+    flagged: RobustnessReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+
+    with pytest.warns(UserWarning, match="saved without its figures: .*pip install matplotlib"):
+        flagged.save(tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "report.html"}
+    assert RobustnessReport.from_json(tmp_path / "report.json").worst_case == flagged.worst_case
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert f"{100 * flagged.worst_case:.1f}" in text
+        assert ".png" not in text
+        assert "<img" not in text
 
 
 def test_it_is_saved_as_a_page_that_needs_nothing_else(flagged: RobustnessReport, tmp_path: Path) -> None:
