@@ -11,7 +11,7 @@ PINS   := $(if $(TORCH),build/constraints.txt,constraints.txt)
 .PHONY: demo test paper bench gpu quality docs dist install-check upstream upstream-check clean
 
 demo: $(READY)
-	$(BIN)/python examples/digits_demo.py
+	$(BIN)/python examples/adversarial_training_digits.py
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup --cov --cov-report=term

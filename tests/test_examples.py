@@ -12,19 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import adversarial_training_custom_weighting
+import adversarial_training_digits
+import adversarial_training_distributed
 import adversarial_training_gairat
+import adversarial_training_long_run
+import adversarial_training_methods
+import adversarial_training_semi_supervised
 import art.config
-import compare_methods
-import custom_weighting
-import digits_demo
-import long_run
 import numpy as np
 import pytest
 import robustness_report
 import run_notebook
-import semi_supervised
 import torch
-import train_distributed
 from data import load_cifar10
 from matplotlib.image import imread
 from models import MODELS
@@ -39,7 +39,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def test_digits_demo_prints_a_table_and_saves_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "folder" / "figures"
-    digits_demo.main(["--epochs", "2", "--out", str(out)])
+    adversarial_training_digits.main(["--epochs", "2", "--out", str(out)])
     printed = capsys.readouterr().out
     assert "| accuracy, % | plain | AT | GAIRAT |" in printed
     assert "| **worst case** (95 % interval) |" in printed
@@ -88,7 +88,7 @@ def test_a_notebook_is_run_and_written(tmp_path: Path) -> None:
 
 def test_methods_are_compared_in_a_table_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "methods.png"
-    compare_methods.main(["--methods", "at", "mail_trades", "--epochs", "1", "--out", str(out)])
+    adversarial_training_methods.main(["--methods", "at", "mail_trades", "--epochs", "1", "--out", str(out)])
     printed = capsys.readouterr().out
     assert "| accuracy, % | at | mail_trades |" in printed
     assert imread(out).std() > 0
@@ -99,7 +99,7 @@ def test_the_distributed_example_trains_on_one_process_and_goes_on(
 ) -> None:
     caplog.set_level(logging.INFO)
     for epochs in ("1", "2"):
-        train_distributed.main(["--epochs", epochs, "--out", str(tmp_path)])
+        adversarial_training_distributed.main(["--epochs", epochs, "--out", str(tmp_path)])
     assert "Training goes on at epoch 1" in caplog.text
     assert "worst case" in capsys.readouterr().out
     assert (tmp_path / "report" / "report.html").is_file()
@@ -114,8 +114,8 @@ def test_the_custom_weighting_trains_and_is_one(capsys: pytest.CaptureFixture[st
         "labels": torch.zeros(3).long(),
         "epoch": 0,
     }
-    assert custom_weighting.double_the_fooled(**batch).tolist() == pytest.approx([0.75, 1.5, 0.75])
-    custom_weighting.main(["--epochs", "1"])
+    assert adversarial_training_custom_weighting.double_the_fooled(**batch).tolist() == pytest.approx([0.75, 1.5, 0.75])
+    adversarial_training_custom_weighting.main(["--epochs", "1"])
     printed = capsys.readouterr().out
     assert "double_the_fooled" in printed
     assert "worst case" in printed
@@ -130,7 +130,7 @@ def test_the_robustness_report_sets_methods_side_by_side(tmp_path: Path, capsys:
 
 
 def test_semi_supervised_labels_and_trains(capsys: pytest.CaptureFixture[str]) -> None:
-    semi_supervised.main(["--epochs", "3", "--threshold", "0.3"])
+    adversarial_training_semi_supervised.main(["--epochs", "3", "--threshold", "0.3"])
     printed = capsys.readouterr().out
     assert "200 labelled digits; " in printed
     assert "| accuracy, % | GAIR-TRADES | GAIR-RST |" in printed
@@ -170,9 +170,9 @@ def test_the_long_run_is_watched_saved_and_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], stop_after: Callable[..., None]
 ) -> None:
     options = ["--epochs", "3", "--out", str(tmp_path)]
-    stop_after(1, signal.SIGINT, KeyboardInterrupt, long_run.main, options)
+    stop_after(1, signal.SIGINT, KeyboardInterrupt, adversarial_training_long_run.main, options)
     assert (tmp_path / "saves/epoch-0002-batch-000000.checkpoint").exists()
-    long_run.main(options)
+    adversarial_training_long_run.main(options)
     printed = capsys.readouterr().out
     assert "3 epochs. Best: epoch" in printed
     assert "worst case" in printed

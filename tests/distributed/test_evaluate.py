@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import adversarial_training_distributed
 import numpy as np
 import pytest
 import torch
-import train_distributed
 
 from art_gair import GeometryAwarePGD, evaluate_robustness
 from tests.distributed.launch import Failed, launch
@@ -72,7 +72,7 @@ def test_a_cascade_decides_alike_on_each_process() -> None:
 
 
 def run_example(folder: str) -> Any:
-    train_distributed.main(["--epochs", "2", "--batch-size", "96", "--out", folder])
+    adversarial_training_distributed.main(["--epochs", "2", "--batch-size", "96", "--out", folder])
 
 
 def test_the_example_runs_on_two_processes(tmp_path: Any) -> None:

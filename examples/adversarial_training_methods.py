@@ -1,6 +1,6 @@
 """Every method of the package on scikit-learn's digits, side by side: a table and a figure.
 
-    python examples/compare_methods.py [--methods at gairat trades] [--epochs 20] [--seed 0] [--out runs/methods.png]
+    python examples/adversarial_training_methods.py [--methods at gairat trades] [--epochs 20] [--seed 0]
 
 Each column is a recipe: the paper's settings at the digits' radius, and `robust`, which takes a third of AT's passes in
 as many epochs. The worst case of the

@@ -1,7 +1,7 @@
 """GAIRAT on one process or on many, by the same script: on scikit-learn's digits, saved, and reported on.
 
-    python examples/train_distributed.py
-    torchrun --nproc-per-node 2 --max-restarts 3 examples/train_distributed.py [--epochs 20] [--batch-size 64]
+    python examples/adversarial_training_distributed.py
+    torchrun --nproc-per-node 2 --max-restarts 3 examples/adversarial_training_distributed.py [--epochs 20]
 
 Nothing here knows of processes but the last lines, which one of them writes. `--batch-size` is that of all processes
 together. Kill one: torchrun starts all again, and they go on from the last save.
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/train_distributed"))
+    parser.add_argument("--out", type=Path, default=Path("runs/distributed"))
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     x_train, x_test, y_train, y_test = digits(args.seed)

@@ -1,6 +1,6 @@
 """A long training in small, on scikit-learn's digits: saved, watched, averaged, and stopped when it no longer improves.
 
-    python examples/long_run.py [--epochs 40] [--patience 8] [--seed 0] [--out runs/long_run]
+    python examples/adversarial_training_long_run.py [--epochs 40] [--patience 8] [--seed 0] [--out runs/long_run]
 
 The first 12 epochs have no weights; robust accuracy may fall after them, so --patience should outlast that.
 Stop it by Ctrl-C, or kill it: the same command goes on from where it stood. Watch it by

@@ -1,6 +1,6 @@
 """GAIRAT on scikit-learn's digits beside plain and adversarial training: a table and figures in about a minute.
 
-    python examples/digits_demo.py [--epochs 20] [--seed 0] [--out runs/digits_demo]
+    python examples/adversarial_training_digits.py [--epochs 20] [--seed 0] [--out runs/digits]
 
 Needs no download. `make demo` runs this file.
 """
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/digits_demo"))
+    parser.add_argument("--out", type=Path, default=Path("runs/digits"))
     args = parser.parse_args(argv)
     x_train, x_test, y_train, y_test = digits(args.seed)
     print(f"digits: {len(x_train)} to train, {len(x_test)} to test, eps {EPS}, {args.epochs} epochs, seed {args.seed}")

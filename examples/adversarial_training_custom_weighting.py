@@ -1,6 +1,6 @@
 """A weighting of your own in ten lines: any function of this signature is one.
 
-    python examples/custom_weighting.py [--epochs 10] [--seed 0]
+    python examples/adversarial_training_custom_weighting.py [--epochs 10] [--seed 0]
 
 This one gives the samples that the attack fooled twice the weight of the others, whatever their kappa.
 """

@@ -1,6 +1,6 @@
 """GAIR-RST on scikit-learn's digits: few labels, many samples without.
 
-    python examples/semi_supervised.py [--labelled 200] [--epochs 40] [--seed 0]
+    python examples/adversarial_training_semi_supervised.py [--labelled 200] [--epochs 40] [--seed 0]
 
 A plain classifier learns from the labelled digits and labels the others; GAIR-RST then trains on both, half and half in
 each batch. Beside it GAIR-TRADES on the labelled digits alone, for as many steps.
