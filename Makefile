@@ -13,8 +13,9 @@ PINS   := $(if $(TORCH),build/constraints.txt,constraints.txt)
 demo: $(READY)
 	$(BIN)/python examples/adversarial_training_digits.py
 
+# PYTEST="--cov -m ''" measures coverage and takes the slow tests too, as CI does.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup $(PYTEST)
 
 # The paper's experiments in the form for a CPU, which takes hours; what is there already is not run again.
 # PAPER="--form digits" takes minutes, PAPER="--share 1/2" and 2/2 at once are for two processes.

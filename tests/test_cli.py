@@ -75,6 +75,7 @@ def test_it_gives_the_report_of_a_script(folder: Path) -> None:
     np.testing.assert_array_equal(report.robust, expected.robust)
 
 
+@pytest.mark.slow
 def test_docstrings_may_be_stripped(folder: Path) -> None:
     """Under -OO a sign keeps its rule, and the page its words."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

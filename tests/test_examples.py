@@ -270,6 +270,7 @@ def test_cifar_comes_from_arts_loader(data_folder: Path, tmp_path: Path, monkeyp
     assert (x_train.min(), x_train.max(), str(x_train.dtype)) == (0, 1, "float32")
 
 
+@pytest.mark.slow
 def test_kappa_on_real_images_equals_the_literal_algorithm(data_folder: Path) -> None:
     """SmallCNN on exact CIFAR-10 images, in float64, sample by sample."""
     x_all, _, _, _ = load_cifar10(data_folder / "cifar10-exact-subset.npz", 16)

@@ -64,7 +64,10 @@ def of_a_step(case: str) -> tuple[Counter[tuple[str, int]], int, int]:
     return each, within + also_within, sum(p.numel() for p in classifier_for(case).model.parameters())
 
 
-@pytest.mark.parametrize(("case", "gradients"), [("AT", 1), ("GAIRAT", 1), ("TRADES, AWP, EMA", 2)])
+@pytest.mark.parametrize(
+    ("case", "gradients"),
+    [pytest.param("AT", 1, marks=pytest.mark.slow), ("GAIRAT", 1), ("TRADES, AWP, EMA", 2)],
+)
 def test_a_step_exchanges_its_gradient_and_some_numbers(case: str, gradients: int) -> None:
     """AWP takes a gradient of its own, of the weights without the biases."""
     for found in launch(2, of_a_step, case):

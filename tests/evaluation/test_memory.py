@@ -61,6 +61,7 @@ def measure_growth(folder: Path) -> tuple[int, int]:
     return model.peak[0] - before, x.nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STATUS.exists(), reason="needs /proc/self/status")
 def test_a_memory_map_is_evaluated_in_a_fraction_of_its_size(tmp_path: Path) -> None:
     """In a process of its own: what other tests have freed and the allocator has kept would count too."""

@@ -29,6 +29,7 @@ def resident() -> int:
     return int(STATUS.read_text().split()[1]) * PAGE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("friendly", [False, True])
 def test_resident_memory_is_flat_over_500_steps(friendly: bool) -> None:
     """After 100 steps to settle, 400 more may add 4 MiB; one forgotten graph a step would add over 100."""
@@ -69,6 +70,7 @@ class Sizes(Plugin):
             self.memory.append(resident())
 
 
+@pytest.mark.slow
 def test_memory_and_tensors_are_flat_over_2000_steps_that_are_saved_in_between(tmp_path: Path) -> None:
     """A save that is not forgotten keeps where torch's generator stood, at the least one tensor; there are 26 saves."""
     classifier = classifier_of(mlp((1, 8, 8), 10), (1, 8, 8))
