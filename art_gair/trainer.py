@@ -52,6 +52,7 @@ from art_gair.training.train_mode import TrainMode
 from art_gair.training.validation import Validation, ending_with, make_validation
 from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
+from art_gair.weighting.uniform import UniformWeighting
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         validation_attack: EvasionAttack | Sequence[EvasionAttack] | None = None,
         keep_best: bool = False,
         validate_every: int = 1,
+        validate_from: int = 0,
         validate_on: int | float | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         accumulate: int = 1,
@@ -182,6 +184,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             too; the error says so. The optimizer stays as the last epoch left it. Select on data set aside for it,
             never on test data. Takes the memory of one more copy of the model, of two while it is renewed.
         :param validate_every: validate after every so many epochs, and after the last.
+        :param validate_from: the first epoch that is validated, counted from 0. With `keep_best` the first epoch after
+            the burn-in keeps a model that was trained with weights; else the best epoch may lie in the burn-in, of
+            which the trainer warns.
         :param validate_on: validate on so many samples of validation_data, or, a float, on this share of them: a random
             subset, the same in each epoch.
         :param augment: a function of a batch of training inputs before they are attacked: float32
@@ -224,7 +229,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             unlabelled = self.objective.unlabelled
             return epochs_from_arrays(classifier, x, y, batch_size, unlabelled=unlabelled, streams=streams)
 
-        validating = (validation_data, validation_attack, keep_best, validate_every, validate_on)
+        validating = (validation_data, validation_attack, keep_best, validate_every, validate_from, validate_on)
         self._train_together(distributed, source, validating, options)
 
     def fit_generator(
@@ -237,6 +242,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         validation_attack: EvasionAttack | Sequence[EvasionAttack] | None = None,
         keep_best: bool = False,
         validate_every: int = 1,
+        validate_from: int = 0,
         validate_on: int | float | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         accumulate: int = 1,
@@ -283,7 +289,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             settings: dict[str, Any] = {"streams": streams, "sharded": sharded, "batches": batches}
             return epochs_from_generator(classifier, generator, unlabelled=self.objective.unlabelled, **settings)
 
-        validating = (validation_data, validation_attack, keep_best, validate_every, validate_on)
+        validating = (validation_data, validation_attack, keep_best, validate_every, validate_from, validate_on)
         self._train_together(distributed, source, validating, options)
 
     def predict(self, x: Any, **kwargs: Any) -> Any:
@@ -340,9 +346,10 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         before = self.history, self.best_epoch
         self.history, self.best_epoch = run.history, None
         best = None if validation is None else validation.best
+        ending = ending_with(best, [] if isinstance(self.weighting, UniformWeighting) else plan.burn_in)
         progress = Progress(options.nb_epochs, run.scheduler.steps, options.verbose and group.rank == 0)
         try:
-            with generators.seeded(tensor_classifier.device, options.seed), torch.enable_grad(), ending_with(best):
+            with generators.seeded(tensor_classifier.device, options.seed), torch.enable_grad(), ending:
                 streams.begin()
                 train(run, progress, checkpoint if options.resume else None)
                 streams.finish()

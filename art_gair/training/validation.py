@@ -73,17 +73,20 @@ class BestEpoch:
 
 
 @contextmanager
-def ending_with(best: BestEpoch | None) -> Iterator[None]:
-    """End a training, also one that an exception stops, with the best epoch's model; log and exception say so."""
+def ending_with(best: BestEpoch | None, burn_in: Sequence[bool] = ()) -> Iterator[None]:
+    """End a training, also one that an exception stops, with the best epoch's model; log and exception say so.
+
+    :param burn_in: for each epoch whether its weights are 1 although a weighting was asked for.
+    """
     try:
         yield
     except BaseException as error:
-        error.__notes__ = [*getattr(error, "__notes__", []), *_restore(best)]  # type: ignore[attr-defined]
+        error.__notes__ = [*getattr(error, "__notes__", []), *_restore(best, burn_in)]  # type: ignore[attr-defined]
         raise
-    _restore(best)
+    _restore(best, burn_in)
 
 
-def _restore(best: BestEpoch | None) -> list[str]:
+def _restore(best: BestEpoch | None, burn_in: Sequence[bool]) -> list[str]:
     """Return what there is to say: nothing if no epoch was kept."""
     if best is None or best.epoch is None:
         return []
@@ -91,7 +94,14 @@ def _restore(best: BestEpoch | None) -> list[str]:
     whose = "" if best.model == "raw" else f" They are those of {best.model!r}."
     note = f"The classifier holds the weights of epoch {best.epoch}, the best on validation_data (keep_best).{whose}"
     logger.info(note)
-    return [note]
+    if not any(burn_in[best.epoch : best.epoch + 1]) or all(burn_in):
+        return [note]
+    warning = (
+        f"Epoch {best.epoch}, counted from 0, lies in the burn-in, in which all weights are 1: the model that is kept "
+        f"has never been trained with weights. validate_from={burn_in.index(False)} keeps the best epoch after it."
+    )
+    logger.warning(warning)
+    return [note, warning]
 
 
 @dataclass
@@ -115,17 +125,26 @@ class Validation:
     named: Any = None
     """The attacks as they were given."""
     every: int = 1
+    first: int = 0
+    """The first epoch that is validated."""
     check: Callable[[], None] = lambda: None
     """Called before each batch; may raise to leave."""
     streams: Streams = GLOBAL
 
     def at(self, nb_epochs: int) -> list[bool]:
-        """Return for each epoch whether it is validated: every so many, and the last."""
-        return [(epoch + 1) % self.every == 0 or epoch == nb_epochs - 1 for epoch in range(nb_epochs)]
+        """Return for each epoch whether it is validated: from the first on every so many, and the last.
+
+        :raises ValueError: if there is no such epoch.
+        """
+        if self.first >= nb_epochs:
+            raise ValueError(f"validate_from is {self.first}; expected an epoch, counted from 0, of {nb_epochs}.")
+        last = nb_epochs - 1
+        return [e == last or (e >= self.first and (e + 1) % self.every == 0) for e in range(nb_epochs)]
 
     def describe(self) -> Settings:
         """Return what is validated, by names that begin with "validation": it matters to `keep_best` alone."""
         found = {"validation.keep_best": str(self.best is not None), "validation.every": str(self.every)}
+        found |= {"validation.from": str(self.first)} if self.first else {}
         found |= {"validation.batch_size": str(self.batch_size)}
         found |= {"validation.x": hash_rows(self.x), "validation.y": hash_rows(self.labels)}
         return found | describe("validation_attack", self.named)
@@ -188,6 +207,7 @@ def make_validation(
     attack: Any,
     keep_best: Any,
     every: Any = 1,
+    first: Any = 0,
     on: Any = None,
 ) -> Validation | None:
     """Return what validates an epoch, None without data; what could not is refused.
@@ -197,9 +217,10 @@ def make_validation(
     if not isinstance(keep_best, bool):
         raise TypeError(f"keep_best is {keep_best!r}; expected True or False.")
     every = require_int(every, "validate_every", at_least=1)
+    first = require_int(first, "validate_from", at_least=0)
     if data is None:
         asked = {"validation_attack": attack is not None, "keep_best": keep_best, "validate_every": every != 1}
-        for name, given in {**asked, "validate_on": on is not None}.items():
+        for name, given in {**asked, "validate_from": first != 0, "validate_on": on is not None}.items():
             if given:
                 raise ValueError(f"{name} is given, but no validation_data; expected a pair (x, y) to validate on.")
         return None
@@ -222,6 +243,7 @@ def make_validation(
         best=BestEpoch(tensor_classifier) if keep_best else None,
         named=attack,
         every=every,
+        first=first,
     )
 
 

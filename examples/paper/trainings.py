@@ -19,7 +19,7 @@ import torch
 from candidates import CANDIDATES, Candidate, K
 from regimes import BATCH, REGIMES, Part, Regime, Split
 
-from art_gair import Checkpoint, GeometryAwarePGD, evaluate_robustness
+from art_gair import Checkpoint, GeometryAwarePGD, UniformWeighting, evaluate_robustness
 from art_gair.plugins import Plugin
 
 VALIDATIONS = 12
@@ -176,6 +176,7 @@ def train(classifier: Any, candidate: Candidate, regime: Regime, job: Job, runs:
         validation_data=data.validation,
         validation_attack=[judge, judge.with_loss("margin")],
         validate_every=max(1, round(epochs / VALIDATIONS)),
+        validate_from=0 if isinstance(candidate.weighting, UniformWeighting) else round(candidate.burn_in * epochs),
         keep_best=True,
         batch_size=BATCH,
         nb_epochs=epochs,

@@ -141,6 +141,7 @@ FIT: dict[str, Kind] = {
     "validation_attack": either(NONE, ONE_ATTACK, several(ONE_ATTACK, at_least=1, near=ATTACKS_NEAR)),
     "keep_best": FLAG,
     "validate_every": whole(at_least=1),
+    "validate_from": whole(at_least=0, below=1),
     "validate_on": Kind(is_share, literals([1, 4, 5, 0.5, 1.0, 1.5, 0.0])),
     "augment": either(
         NONE,
@@ -167,7 +168,14 @@ FIT: dict[str, Kind] = {
     "unknown": Kind(lambda value: False),
 }
 GOES_WITH = {
-    "validation_data": ("keep_best", "validation_attack", "validate_on", "validate_every", "scheduler"),
+    "validation_data": (
+        "keep_best",
+        "validation_attack",
+        "validate_on",
+        "validate_every",
+        "validate_from",
+        "scheduler",
+    ),
     "x": ("y",),
     "batch_size": ("scheduler",),
     "accumulate": ("scheduler",),
@@ -180,7 +188,7 @@ LATE = frozenset(("augment", "generator"))
 def settings(world: World, *plugins: Plugin) -> dict[str, Any]:
     """Return valid arguments that `fit` and `fit_generator` share."""
     world.plugins += plugins
-    validation = {"validation_data": (world.x, world.y), "validate_every": 1, "validate_on": None}
+    validation = {"validation_data": (world.x, world.y), "validate_every": 1, "validate_from": 0, "validate_on": None}
     return {"self": world.trainer, "nb_epochs": 1, "verbose": False, **validation}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,12 +21,14 @@ from art_gair import (
     AdversarialTrainerGAIRAT,
     FriendlyPGD,
     GeometryAwarePGD,
+    TanhWeighting,
     UniformWeighting,
 )
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.plugins import Plugin
 from art_gair.training.history import Accuracies
 from art_gair.training.validation import BestEpoch, Validation
+from art_gair.weighting import Weighting
 from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of, trainer_of
 
 EPOCHS, SPOILT_FROM = 6, 4
@@ -428,6 +431,66 @@ def test_every_so_many_epochs_and_the_last_one_are_validated(every: int, expecte
     assert [r["epoch"] for r in history if r["validated_model"] == "raw"] == expected
 
 
+@pytest.mark.parametrize(("first", "every", "expected"), [(2, 1, [2, 3, 4]), (2, 2, [3, 4]), (4, 1, [4])])
+def test_epochs_before_validate_from_are_not_validated(first: int, every: int, expected: list[int]) -> None:
+    history = validated(validate_from=first, validate_every=every).history
+    assert [r["epoch"] for r in history if r["robust_accuracy"] is not None] == expected
+
+
+class SpoilsTheLast(Plugin):
+    """Makes epoch 3 the worst, or stops there."""
+
+    def __init__(self, stop: bool) -> None:
+        self.stop = stop
+
+    def start(self, classifier: TensorClassifier, optimizer: torch.optim.Optimizer) -> None:
+        self.module = classifier.module
+
+    def begin_epoch(self, epoch: int) -> None:
+        if epoch == 3 and self.stop:
+            raise RuntimeError("stopped")
+        if epoch == 3:
+            for parameter in self.module.parameters():
+                parameter.data.zero_()
+
+
+def with_burn_in(weighting: Weighting, *, stop: bool = False, **settings: Any) -> AdversarialTrainerGAIRAT:
+    classifier = digits_classifier()
+    trainer = AdversarialTrainerGAIRAT(classifier, pgd(classifier), weighting, burn_in=3, plugins=[SpoilsTheLast(stop)])
+    given: dict[str, Any] = {"nb_epochs": 4, "batch_size": 32, "verbose": False, **settings}
+    trainer.fit(*digits(100), validation_data=held_out(), keep_best=True, **given)
+    return trainer
+
+
+BURN_IN = "lies in the burn-in, .* never been trained with weights. validate_from=3"
+
+
+def test_a_best_epoch_in_the_burn_in_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """GAIRAT's weights lower robust accuracy, so the best epoch is often one of plain adversarial training."""
+    trainer = with_burn_in(TanhWeighting(-1.0))
+    assert trainer.best_epoch is not None
+    assert trainer.best_epoch < 3
+    assert re.search(BURN_IN, caplog.text)
+
+
+def test_a_training_that_stops_says_that_its_best_epoch_lies_in_the_burn_in() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        with_burn_in(TanhWeighting(-1.0), stop=True)
+    assert re.search(BURN_IN, raised.value.__notes__[1])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("weighting", "settings", "best"),
+    [(TanhWeighting(-1.0), {"validate_from": 3}, [3]), (UniformWeighting(), {}, [0, 1, 2])],
+    ids=["validated after it", "no weights"],
+)
+def test_there_is_nothing_to_warn_of(
+    weighting: Weighting, settings: Any, best: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert with_burn_in(weighting, **settings).best_epoch in best
+    assert "burn-in" not in caplog.text
+
+
 def test_epochs_that_are_not_validated_are_trained_alike() -> None:
     assert_same_state(validated(validate_every=3).classifier.model, state_of(validated().classifier.model))
 
@@ -463,6 +526,9 @@ def test_a_subset_is_the_same_in_each_epoch_and_training(on: Any, n: int, monkey
     [
         ({"validate_every": 0}, ValueError, "validate_every is 0; expected an int of at least 1"),
         ({"validate_every": 2.0}, TypeError, "validate_every is 2.0; expected an int"),
+        ({"validate_from": -1}, ValueError, "validate_from is -1; expected an int of at least 0"),
+        ({"validate_from": 5}, ValueError, "validate_from is 5; expected an epoch, counted from 0, of 5"),
+        ({"validate_from": None}, TypeError, "validate_from is None; expected an int"),
         ({"validate_on": 0}, ValueError, "validate_on is 0; expected an int of at least 1"),
         ({"validate_on": 61}, ValueError, "validate_on is 61; validation_data has 60 samples"),
         ({"validate_on": 0.0}, ValueError, "validate_on is 0.0; expected a finite number, > 0 and <= 1"),
@@ -476,7 +542,7 @@ def test_a_useless_choice_is_refused(settings: Any, error: Any, message: str) ->
         validated(**settings)
 
 
-@pytest.mark.parametrize("settings", [{"validate_every": 2}, {"validate_on": 5}], ids=repr)
+@pytest.mark.parametrize("settings", [{"validate_every": 2}, {"validate_from": 1}, {"validate_on": 5}], ids=repr)
 def test_a_choice_without_data_is_refused(settings: Any) -> None:
     (name,) = settings
     with pytest.raises(ValueError, match=f"{name} is given, but no validation_data"):
