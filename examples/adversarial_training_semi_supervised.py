@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     teacher.fit(x, y, batch_size=64, nb_epochs=args.epochs)
     labels = pseudo_label(teacher, x_more, args.threshold)
     sure = labels >= 0
+    if not sure.any():
+        parser.error(f"no label is as sure as --threshold {args.threshold}; lower it, or raise --epochs {args.epochs}.")
     right = (labels == truth)[sure].mean()
     print(f"{len(x)} labelled digits; {sure.sum()} of {len(labels)} others labelled by the model, {right:.1%} rightly")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -33,18 +33,25 @@ def accuracies(found: dict[Job, Any], part: str = "validation") -> str:
     return markdown(lines)
 
 
-def bars(found: dict[Job, Any], part: str = "validation") -> Figure:
-    """Draw PGD-20 and worst case of each candidate side by side, a dot a seed on them."""
-    names = list(dict.fromkeys(job.candidate for job in found))
-    figure = Figure(figsize=(max(6.0, 0.7 * len(names)), 3.8), layout="constrained")
+def bars(
+    found: dict[Job, Any], part: str = "validation", names: Mapping[str, str] | None = None, title: str = ""
+) -> Figure:
+    """Draw PGD-20 and worst case of each candidate side by side, a dot a seed on them.
+
+    :param names: what candidates are called, where that is not their own name.
+    """
+    drawn = list(dict.fromkeys(job.candidate for job in found))
+    figure = Figure(figsize=(max(6.0, 0.7 * len(drawn)), 3.8), layout="constrained")
     axes = figure.subplots()
-    for place, (measure, title) in enumerate({"pgd_20": "PGD-20", "worst": "worst case"}.items()):
-        values = [[one[part]["accuracy"][measure] for job, one in found.items() if job.candidate == n] for n in names]
-        places = [x + 0.4 * (place - 0.5) for x in range(len(names))]
-        axes.bar(places, [mean(v) for v in values], 0.38, label=title, color=("#b8c4d6", "#c4572e")[place])
+    for place, (measure, label) in enumerate({"pgd_20": "PGD-20", "worst": "worst case"}.items()):
+        values = [[one[part]["accuracy"][measure] for job, one in found.items() if job.candidate == n] for n in drawn]
+        places = [x + 0.4 * (place - 0.5) for x in range(len(drawn))]
+        axes.bar(places, [mean(v) for v in values], 0.38, label=label, color=("#b8c4d6", "#c4572e")[place])
         for x, v in zip(places, values, strict=True):
             axes.plot([x] * len(v), v, "o", color="#333333", markersize=2.5)
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
-    axes.set(ylabel="accuracy, %")
-    axes.legend(frameon=False, ncols=2)
+    labels = [(names or {}).get(name, name) for name in drawn]
+    slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "fontsize": 8} if len(drawn) > 5 else {}
+    axes.set_xticks(range(len(drawn)), labels, **slanted)
+    axes.set(ylabel="accuracy, %", title=title)
+    figure.legend(loc="outside lower center", frameon=False, ncols=2)
     return figure
