@@ -99,7 +99,7 @@ def test_the_test_images_are_reported_on_by_the_model_of_the_search(
         (kappa, ["--images", "40"], "kappa-digits.png", "| as trained, K = 10 |"),
         (overfitting, ["--seeds", "0", "1"], "overfitting-digits.png", "| GAIRAT, lam -1 | 2 |"),
         (methods, ["--seeds", "0", "--methods", "at", "gair_fat"], "methods-digits.png", "| gair_fat | 1 |"),
-        (ablations, [], "ablations-digits.png", "kappa by"),
+        pytest.param(ablations, [], "ablations-digits.png", "kappa by", marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

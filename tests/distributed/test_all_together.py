@@ -80,6 +80,7 @@ def train_robust() -> Any:
     return classifier.model.state_dict()
 
 
+@pytest.mark.slow
 def test_a_recipe_that_holds_data_out() -> None:
     first, second = launch(2, train_robust)
     assert not isinstance(first, Failed), first

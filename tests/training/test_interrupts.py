@@ -357,6 +357,7 @@ def test_a_process_forked_in_the_training_can_be_terminated_and_leaves_ctrl_c_to
 
 
 @needs_fork
+@pytest.mark.slow
 def test_a_signal_to_the_whole_process_group_with_workers_stops_and_resumes(forks: Forks, tmp_path: Path) -> None:
     """What a terminal sends at Ctrl-C, and systemd or Slurm to end a job: a DataLoader's workers get it too."""
     killer = Killer(forks.start, "DataLoader, random images, 2 workers", tmp_path, random.Random(0), epochs=2)
