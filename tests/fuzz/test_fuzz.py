@@ -1,6 +1,6 @@
 """Whatever it is given, a public function works or refuses, naming the argument, and a refusal leaves no trace.
 
-`make test` runs some 1,500 cases. The long form prints what became of them:
+`make test` runs some 2,200 cases. The long form prints what became of them:
 
     ART_GAIR_FUZZ=50000 .venv/bin/python -m pytest tests/fuzz -q
 """
@@ -27,7 +27,7 @@ from tests.fuzz.values import Value
 pytestmark = pytest.mark.xdist_group("fuzz")  # one process counts all cases
 
 LEAST = 2000
-DEFAULT = 1500
+DEFAULT = 2200
 CASES = int(os.environ.get("ART_GAIR_FUZZ", DEFAULT))
 COUNTS: dict[str, Counter[str]] = {}
 """Cases by target, and what became of them."""
