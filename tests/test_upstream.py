@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import logging
+import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,9 +32,14 @@ from art_gair import (
     UniformWeighting,
 )
 from tests.models import as_it_is, classifier_of, conv_net, digits, mlp
-from upstream.checkout import Checkout, RefusedError
+from upstream.bed import BedError, make_bed
+from upstream.check import write_copy
+from upstream.checkout import Checkout
 from upstream.edits import EDITS
+from upstream.files import RefusedError
 from upstream.lift import Core, LiftError
+from upstream.moves import ROOM, UnfinishedError
+from upstream.note import Note
 from upstream.render import fill, render
 from upstream.write import main, write
 
@@ -72,6 +80,13 @@ def record(tmp_path: Path) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def changed_core(folder: Path) -> Path:
+    core = folder / "core"
+    shutil.copytree(CORE, core, ignore=shutil.ignore_patterns("__pycache__"))
+    (core / "logits.py").write_text((core / "logits.py").read_text().replace("log_p.exp()", "log_q.exp()"))
+    return core
 
 
 def git(folder: Path, *command: str) -> None:
@@ -200,9 +215,7 @@ def test_a_second_run_replaces_what_the_first_wrote(tmp_path: Path, checkout: Pa
     git(checkout, "commit", "-qm", "ART")
     write(checkout, record=record)
     first = contents(checkout)
-    core = tmp_path / "core"
-    shutil.copytree(CORE, core, ignore=shutil.ignore_patterns("__pycache__"))
-    (core / "logits.py").write_text((core / "logits.py").read_text().replace("log_p.exp()", "log_q.exp()"))
+    core = changed_core(tmp_path)
 
     write(checkout, record=record)
     assert contents(checkout) == first
@@ -285,42 +298,141 @@ def test_a_write_that_fails_takes_back_what_it_has_written(checkout: Path, recor
     assert contents(checkout) == before
 
 
-KILLED = """
+CHILD = """
 import os, signal, sys
 from pathlib import Path
+from upstream.checkout import Checkout
 from upstream.write import write
 
-left = int(sys.argv[3])
-replace = Path.replace
-def killed(self, target):
-    global left
-    left -= 1
-    if left < 0:
+folder, record, core = map(Path, sys.argv[1:4])
+
+def at_each_change(act):
+    def hook(event, args):
+        opened = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        if opened or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+            act(event, str(args[0]))
+    sys.addaudithook(hook)
+"""
+"""What runs of their own process begin with: a hook on every change of a file or folder."""
+
+
+def command(script: str, checkout: Path, record: Path, core: Path = CORE) -> list[str]:
+    return [sys.executable, "-c", CHILD + script, str(checkout), str(record), str(core)]
+
+
+def run(script: str, checkout: Path, record: Path, core: Path = CORE) -> tuple[int, str, str]:
+    """Return the exit status, output and errors."""
+    done = subprocess.run(
+        command(script, checkout, record, core), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+KILLED_AFTER_ALL_MOVES = """
+def act(event, path):
+    if event == "os.rename" and path == str(record) + ".part":
         os.kill(os.getpid(), signal.SIGKILL)
-    return replace(self, target)
-Path.replace = killed
-write(Path(sys.argv[1]), record=Path(sys.argv[2]))
+at_each_change(act)
+write(folder, core, record)
+"""
+
+KILLED_ANYWHERE = """
+from contextlib import contextmanager
+from upstream.edits import EDITS
+from upstream.lift import Core
+from upstream.render import render
+
+scandir = os.scandir
+@contextmanager
+def plan_last(*args):  # the worst order in which a disk may list a folder that is removed
+    with scandir(*args) as entries:
+        yield iter(sorted(entries, key=lambda entry: entry.name == "plan.json"))
+os.scandir = plan_last
+os.fsync = lambda descriptor: None  # slow, and a killed process loses nothing without it
+names = ("art/attacks/evasion/geometry_aware_pgd.py", "examples/adversarial_training_gairat.py")
+edit = EDITS[0]
+files = {name: text for name, text in render(Core(core)).items() if name in names}
+files[edit.path] = edit.applied((folder / edit.path).read_text())
+
+def recovered():
+    checkout = Checkout(folder, record)
+    checkout.recover()
+    return checkout
+
+def put(files):
+    checkout = recovered()
+    checkout.require_free(files)
+    checkout.write(files)
+
+def killed(step, function, *args):
+    pid = os.fork()
+    if pid == 0:
+        left = step
+        def act(event, path):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        at_each_change(act)
+        function(*args)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+
+def contents():
+    held = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {**held, "note": Checkout(folder, record).note.read()}
+
+changed = {path: text + "# another core\\n" for path, text in files.items()}
+for old, new in (({}, files), (files, changed)):
+    if old:
+        put(old)
+    before, steps, states = contents(), 0, []
+    start = {path: (folder / path).read_bytes() for path in files if (folder / path).exists()}
+    while killed(steps, put, new):
+        killed(steps % 9, recovered)  # the taking back is killed as well
+        recovered()
+        states.append(contents())
+        put(new)
+        after = contents()
+        for path in files:
+            (folder / path).write_bytes(start[path]) if path in start else (folder / path).unlink()
+        Checkout(folder, record).note.write(before["note"])
+        assert contents() == before
+        steps += 1
+    last = max(i for i, state in enumerate(states) if state == before)
+    assert all(state == before for state in states[: last + 1]), "half-way"
+    assert all(state == after for state in states[last + 1 :]), "half-way"
+    print(steps, last)
+    recovered()
 """
 
 
-@pytest.mark.parametrize("moves", [0, 1, 5, 9])
-def test_what_a_killed_run_left_is_taken_back_by_the_next(checkout: Path, record: Path, moves: int) -> None:
-    before = contents(checkout)
-    command = [sys.executable, "-c", KILLED, str(checkout), str(record), str(moves)]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
-    changed = {path for path, content in contents(checkout).items() if before.get(path) != content}
-    assert len([path for path in changed if not path.startswith(".upstream-")]) == moves
+def test_a_run_that_is_killed_at_any_step_writes_all_or_nothing(checkout: Path, record: Path) -> None:
+    status, out, error = run(KILLED_ANYWHERE, checkout, record)
+    assert (status, error) == (0, "")
+    for line in out.splitlines():
+        steps, last_taken_back = map(int, line.split())
+        assert 20 < last_taken_back < steps - 5, "kills both before the end and after it, in the clean-up"
+    assert len(out.splitlines()) == 2
 
-    Checkout(checkout, record)
-    assert contents(checkout) == before
 
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -9
+def test_what_a_killed_run_left_is_taken_back_by_the_next(tmp_path: Path, checkout: Path, record: Path) -> None:
     write(checkout, record=record)
-    assert set(contents(checkout)) == set(before) | NEW
+    before = contents(checkout)
+    core = changed_core(tmp_path)
+    assert run(KILLED_AFTER_ALL_MOVES, checkout, record, core)[0] == -9
+    assert b"log_q.exp()" in contents(checkout)[ATTACK]
+
+    Checkout(checkout, record).recover()
+
+    assert contents(checkout) == before
+    assert run(KILLED_AFTER_ALL_MOVES, checkout, record, core)[0] == -9
+    write(checkout, core, record)
+    assert set(contents(checkout)) == set(before)
 
 
 def test_what_a_killed_run_left_is_kept_where_somebody_changed_it_since(checkout: Path, record: Path) -> None:
-    assert subprocess.run([sys.executable, "-c", KILLED, checkout, record, "9"], cwd=ROOT, check=False).returncode == -9
+    assert run(KILLED_AFTER_ALL_MOVES, checkout, record)[0] == -9
     (checkout / ATTACK).write_text("mine\n")
     before = contents(checkout)
 
@@ -328,6 +440,209 @@ def test_what_a_killed_run_left_is_kept_where_somebody_changed_it_since(checkout
         write(checkout, record=record)
 
     assert contents(checkout) == before
+
+
+def test_a_lost_copy_of_an_old_file_is_named(checkout: Path, record: Path) -> None:
+    assert run(KILLED_AFTER_ALL_MOVES, checkout, record)[0] == -9
+    (checkout / ROOM / "old" / EDITS[0].path).unlink()
+    before = contents(checkout)
+
+    with pytest.raises(RefusedError, match=rf"old/{EDITS[0].path} is lost or changed"):
+        write(checkout, record=record)
+
+    assert contents(checkout) == before
+
+
+@pytest.mark.parametrize("plan", ["", "[]", '{"new": {"../mine": "a"}, "old": {"../mine": null}, "noted": {}}'])
+def test_a_plan_that_is_none_is_refused(checkout: Path, record: Path, plan: str) -> None:
+    (checkout.parent / "mine").write_text("mine\n")
+    (checkout / ROOM).mkdir()
+    (checkout / ROOM / "plan.json").write_text(plan)
+
+    with pytest.raises(RefusedError, match=r"plan\.json is damaged"):
+        write(checkout, record=record)
+
+    assert (checkout.parent / "mine").exists()
+
+
+STOPPED = """
+def act(event, path):
+    if event == "os.rename" and path == str(record) + ".part":
+        os.kill(os.getpid(), signal.SIGSTOP)
+at_each_change(act)
+write(folder, core, record)
+"""
+
+
+def test_a_second_run_at_the_same_time_is_refused(checkout: Path, record: Path) -> None:
+    first = subprocess.Popen(command(STOPPED, checkout, record), cwd=ROOT)
+    assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
+    before = contents(checkout)
+    with pytest.raises(RefusedError, match="Another run is writing into"):
+        write(checkout, record=record)
+    assert contents(checkout) == before
+
+    first.send_signal(signal.SIGCONT)
+
+    assert first.wait() == 0
+    assert set(contents(checkout)) == {path for path in before if not path.startswith(ROOM)}
+    assert write(checkout, record=record)
+
+
+def test_a_folder_of_the_users_own_is_left_alone(checkout: Path, record: Path) -> None:
+    for name in (".upstream-patches", ".art_gair-upstream-2"):
+        (checkout / name).mkdir()
+        (checkout / name / "my_fix.patch").write_text("days of work")
+
+    write(checkout, record=record)
+
+    for name in (".upstream-patches", ".art_gair-upstream-2"):
+        assert (checkout / name / "my_fix.patch").read_text() == "days of work"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda room: room.write_text("mine"),
+        lambda room: room.symlink_to(room.parent / "art"),
+        lambda room: room.symlink_to(room.parent / "nowhere"),
+        lambda room: (room / "mine").mkdir(parents=True),
+    ],
+    ids=["file", "link", "broken link", "folder"],
+)
+def test_what_bears_the_name_of_our_folder_is_refused(
+    checkout: Path, record: Path, make: Callable[[Path], Any]
+) -> None:
+    make(checkout / ROOM)
+    before = contents(checkout)
+
+    with pytest.raises(RefusedError, match=rf"{ROOM} is there and was not left by"):
+        write(checkout, record=record)
+
+    assert contents(checkout) == before
+    assert os.path.lexists(checkout / ROOM)
+
+
+INTERRUPTED_AGAIN_AND_AGAIN = """
+moved = False
+def act(event, path):
+    global moved
+    moved = moved or (event == "os.rename" and path == str(record) + ".part")
+    if moved:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+at_each_change(act)
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+write(folder, core, record)
+"""
+
+
+def test_interrupts_do_not_stop_the_taking_back(checkout: Path, record: Path) -> None:
+    before = contents(checkout)
+    status, _, error = run(INTERRUPTED_AGAIN_AND_AGAIN, checkout, record)
+    assert status in (1, -signal.SIGINT)
+    assert error.splitlines()[-1] == "KeyboardInterrupt"
+    assert contents(checkout) == before
+
+
+def test_what_cannot_be_taken_back_is_kept_for_the_next_run(checkout: Path, record: Path) -> None:
+    before = contents(checkout)
+
+    class FullDisk(Note):
+        def write(self, written: dict[str, str]) -> None:
+            (checkout / ATTACK).write_text("mine\n")
+            raise OSError("No space left on device")
+
+    broken = Checkout(checkout, record)
+    broken.note = FullDisk(record, checkout)
+    with pytest.raises(
+        UnfinishedError, match=r"No space left.*was changed since.*next run of `make upstream` takes it"
+    ):
+        broken.write({ATTACK: "x = 1\n", EDITS[0].path: "gone\n"})
+    (checkout / ATTACK).unlink()
+
+    Checkout(checkout, record).recover()
+
+    assert contents(checkout) == before
+
+
+LITTLE_ROOM = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+write(folder, core, record)
+"""
+
+
+def test_a_note_that_cannot_be_written_stays_as_it_was(checkout: Path, record: Path) -> None:
+    record.parent.mkdir()
+    record.write_text(json.dumps({"/another": {f"{i}.py": "a" * 64 for i in range(2000)}}))
+    before, noted = contents(checkout), record.read_text()
+
+    error = run(LITTLE_ROOM, checkout, record)[2]
+
+    assert error.splitlines()[-1] == "OSError: [Errno 27] File too large"
+    assert contents(checkout) == before
+    assert {path.name: path.read_text() for path in record.parent.iterdir()} == {record.name: noted}
+
+
+def test_a_copy_may_be_written_where_the_checkout_may(tmp_path: Path, checkout: Path, record: Path) -> None:
+    write(checkout, changed_core(tmp_path), record)
+    bed = make_bed(tmp_path / "bed", checkout, None)
+
+    assert write_copy(bed, checkout, record)
+
+    assert b"log_q.exp()" in contents(checkout)[ATTACK]
+    assert b"log_q.exp()" not in contents(bed)[ATTACK]
+
+
+def test_a_bed_within_the_checkout_or_around_it_is_refused(checkout: Path) -> None:
+    before = contents(checkout)
+    for folder in (checkout, checkout / "project" / "build" / "bed", checkout.parent):
+        with pytest.raises(BedError, match="expected a checkout elsewhere"):
+            make_bed(folder, checkout, None)
+    assert contents(checkout) == before
+
+
+def test_files_that_git_checked_out_with_other_line_ends_are_ours(tmp_path: Path, checkout: Path, record: Path) -> None:
+    write(checkout, record=record)
+    for path in {*NEW, *(edit.path for edit in EDITS)}:
+        (checkout / path).write_bytes((checkout / path).read_bytes().replace(b"\n", b"\r\n"))
+
+    assert write(checkout, record=record)
+    assert write(checkout, record=checkout.parent / "no_note.json")
+    assert write(checkout, changed_core(tmp_path), record)
+
+
+def test_a_stray_line_end_does_not_hide_the_place(checkout: Path, record: Path) -> None:
+    path = checkout / EDITS[0].path
+    path.write_bytes(path.read_bytes() + b"# stray\r\n")
+    before = path.read_bytes()
+
+    write(checkout, record=record)
+
+    assert path.read_bytes().replace(EDITS[0].lines.encode(), b"") == before
+
+
+def test_variables_for_git_do_not_lead_it_elsewhere(
+    tmp_path: Path, checkout: Path, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dirty(checkout)
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / "index"))
+
+    with pytest.raises(RefusedError, match=r"uncommitted changes, examples/mine\.py first"):
+        write(checkout, record=record)
+
+
+def test_an_untracked_file_of_any_name_is_named(checkout: Path, record: Path) -> None:
+    dirty(checkout)
+    (checkout / "examples" / "mine.py").rename(checkout / "examples" / os.fsdecode(b"caf\xe9.py"))
+    with pytest.raises(RefusedError, match=r"uncommitted changes, examples/caf\udce9\.py first"):
+        write(checkout, record=record)
 
 
 def test_line_ends_and_permissions_stay(checkout: Path, record: Path) -> None:
@@ -503,10 +818,10 @@ def test_there_is_a_script_for_each_bug() -> None:
 def test_an_interrupt_takes_everything_back(checkout: Path, record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(checkout)
 
-    def interrupted(self: Checkout, files: Any) -> None:
+    def interrupted(self: Note, written: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Checkout, "_note", interrupted)
+    monkeypatch.setattr(Note, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(checkout, record=record)
     assert contents(checkout) == before

@@ -25,15 +25,15 @@ def make_bed(folder: Path, art: Path | None, data: Path | None) -> Path:
     :param folder: for the copy, stubs and a home of its own; what is there is replaced.
     :param art: a checkout of ART; None takes the source distribution of the pinned release.
     :param data: folder with `art-tests/` and `mnist-5k.npz`, if there is one.
-    :raises BedError: if the sources cannot be had.
+    :raises BedError: if the sources cannot be had; nothing is deleted then, if it is for the checkout.
     """
+    if art is not None:
+        _require_checkout(art, folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     bed = folder / "art"
     if art is None:
         _unpack(_download(folder.parent / "sdist"), bed)
-    elif not (art / "art" / "__init__.py").is_file():
-        raise BedError(f"ART is {str(art)!r}; expected a checkout of ART.")
     else:
         shutil.copytree(art, bed, ignore=shutil.ignore_patterns(".git", "__pycache__", ".venv"), symlinks=True)
     for path, text in STUBS.items():
@@ -41,6 +41,14 @@ def make_bed(folder: Path, art: Path | None, data: Path | None) -> Path:
         (folder / "stubs" / path).write_text(text, encoding="utf-8")
     _lay_over(bed, folder / "home", data)
     return bed
+
+
+def _require_checkout(art: Path, folder: Path) -> None:
+    if not (art / "art" / "__init__.py").is_file():
+        raise BedError(f"ART is {str(art)!r}; expected a checkout of ART.")
+    source, target = art.resolve(), folder.resolve()
+    if source.is_relative_to(target) or target.is_relative_to(source):
+        raise BedError(f"ART is {str(art)!r}, which would be copied to {folder}; expected a checkout elsewhere.")
 
 
 def _download(folder: Path) -> Path:

@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from upstream.bed import BedError, environment, make_bed
-from upstream.checkout import RefusedError
+from upstream.files import RefusedError
 from upstream.lift import LiftError
+from upstream.moves import UnfinishedError
+from upstream.note import Note
 from upstream.replaced import PGD_SELECTED, write_replaced
-from upstream.write import ROOT, write
+from upstream.write import RECORD, ROOT, write
 
 BUILD = ROOT / "build" / "upstream"
 IGNORED_BY_ART = "C0330,C0415,E203,E231,W503"
@@ -83,6 +85,17 @@ def check_tests(gates: Gates, files: Sequence[str], *, whole_mnist: bool) -> Non
         gates(f"ART's tests of TRADES on {name}", *python, *pytest, trades)
 
 
+def write_copy(bed: Path, art: Path | None, record: Path = RECORD) -> list[str]:
+    """Write into a copy of a checkout, where what `make upstream` wrote into the checkout may be replaced as there.
+
+    :param record: the note of what was written into checkouts.
+    """
+    copied = bed.parent / "written.json"
+    if art is not None:
+        Note(copied, bed).write(Note(record, art).read())
+    return write(bed, record=copied)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Make the test bed, write into it and hold it against the gates; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,8 +107,8 @@ def main(argv: list[str] | None = None) -> int:
     folder = os.environ.get("ART_GAIR_DATA")
     try:
         bed = make_bed(BUILD / "bed", args.art, None if folder is None else Path(folder))
-        files = [file for file in write(bed, record=BUILD / "bed" / "written.json") if file.endswith(".py")]
-    except (BedError, RefusedError, LiftError, OSError, ValueError) as error:
+        files = [file for file in write_copy(bed, args.art) if file.endswith(".py")]
+    except (BedError, RefusedError, UnfinishedError, LiftError, OSError, ValueError) as error:
         print(f"No check: {error}", file=sys.stderr)
         return 1
     gates = Gates(bed, environment(bed, args.packages, ROOT))

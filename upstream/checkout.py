@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from upstream.edits import EDITS
-from upstream.moves import UnfinishedError, digest, move_all, recover
+from upstream.files import RefusedError, with_lf
+from upstream.moves import move_all, recover
+from upstream.note import Note, Written, fingerprints
 
 SUPPORTED = "1.20"
 """The release, without its last number, whose files the edits and the templates fit."""
 
 FOLDERS = ("art/attacks/evasion", "art/defences/trainer", "tests/attacks/evasion", "tests/defences/trainer", "examples")
-
-
-class RefusedError(Exception):
-    """The checkout cannot be written to; nothing has been."""
 
 
 class Checkout:
@@ -30,13 +28,19 @@ class Checkout:
     """
 
     def __init__(self, folder: Path, record: Path) -> None:
-        self.folder, self.record = folder.resolve(), record
+        self.folder = folder.resolve()
+        self.note = Note(record, self.folder)
+        self.written: Written = {}
         self._require_art()
-        try:
-            self.taken_back = recover(self.folder)
-        except UnfinishedError as error:
-            raise RefusedError(str(error)) from error
-        self.written = self._read_record().get(str(self.folder), {})
+
+    def recover(self) -> list[str]:
+        """Take back what a run that was killed half-way left, and read what was written; return the paths taken back.
+
+        :raises RefusedError: if that cannot be done without losing somebody's changes.
+        """
+        taken_back = recover(self.folder, self.note)
+        self.written = self.note.read()
+        return taken_back
 
     def read(self, path: str) -> str:
         """Return a file's text, with the line ends that it has.
@@ -69,8 +73,7 @@ class Checkout:
 
         :raises OSError: if a file cannot be written.
         """
-        contents = {path: text.encode() for path, text in files.items()}
-        move_all(self.folder, contents, finish=lambda: self._note(contents))
+        move_all(self.folder, {path: text.encode() for path, text in files.items()}, self.note)
 
     def _require_art(self) -> None:
         if not self.folder.is_dir():
@@ -90,11 +93,13 @@ class Checkout:
     def _ours(self, path: str) -> bool:
         """Whether a file is as an earlier run left it."""
         target = self.folder / path
-        return path in self.written and target.is_file() and digest(target.read_bytes()) == self.written[path]
+        held = fingerprints({path: target.read_bytes()} if target.is_file() else {})
+        return path in held and held[path] == self.written.get(path)
 
     def _holds(self, path: str, text: str) -> bool:
-        """Whether a file has this text."""
-        return (self.folder / path).is_file() and (self.folder / path).read_bytes() == text.encode()
+        """Whether a file has this text, with line ends of either kind."""
+        target = self.folder / path
+        return target.is_file() and with_lf(target.read_bytes()) == with_lf(text.encode())
 
     def _dirty(self) -> list[str]:
         """Return what git calls changed, by path in the folder; nothing where there is no repository.
@@ -111,26 +116,9 @@ class Checkout:
         return [entry[3:].removeprefix(prefix) for entry in status.split("\0") if entry]
 
     def _git(self, *command: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(self.folder), *command], capture_output=True, encoding="utf-8", check=False
-        )
+        # A git hook, for one, sets variables that would lead git to another repository.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        done = subprocess.run(["git", "-C", str(self.folder), *command], capture_output=True, env=env, check=False)
         if done.returncode != 0:
-            raise RefusedError(f"git {command[0]} fails in {self.folder}: {done.stderr.strip()}")
-        return done.stdout
-
-    def _read_record(self) -> dict[str, dict[str, str]]:
-        if not self.record.exists():
-            return {}
-        try:
-            records = json.loads(self.record.read_bytes())
-        except ValueError:
-            records = None
-        if not isinstance(records, dict) or not all(isinstance(written, dict) for written in records.values()):
-            raise RefusedError(f"{self.record}, the note of what was written before, is damaged; delete it.")
-        return records
-
-    def _note(self, files: Mapping[str, bytes]) -> None:
-        records = self._read_record()
-        records[str(self.folder)] = {path: digest(content) for path, content in files.items()}
-        self.record.parent.mkdir(parents=True, exist_ok=True)
-        self.record.write_text(json.dumps(records, indent=1), encoding="utf-8")
+            raise RefusedError(f"git {command[0]} fails in {self.folder}: {os.fsdecode(done.stderr).strip()}")
+        return os.fsdecode(done.stdout)

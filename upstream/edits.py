@@ -22,21 +22,22 @@ class Edit:
     lines: str
 
     def applied(self, text: str) -> str:
-        """Return the file's text with the lines in it, in its own line ends; unchanged if they are there already.
+        """Return the file's text with the lines in it, in the line ends of their place; unchanged if they are there.
 
         :raises ValueError: if the place is not there, or not once, or the class is named elsewhere in the file.
         """
-        end = "\r\n" if "\r\n" in text else "\n"
-        after, lines = (part.replace("\n", end) for part in (self.after, self.lines))
-        if after + lines in text:
+        places = [(self.after.replace("\n", end), self.lines.replace("\n", end)) for end in ("\n", "\r\n")]
+        if any(after + lines in text for after, lines in places):
             return text
         if re.search(rf"\b{self.name}\b", text):
             raise ValueError(f"{self.path} names {self.name} in other lines than these would be; take those out.")
-        if text.count(after) != 1:
-            wanted = after.strip().splitlines()[0]
+        counts = [text.count(after) for after, _ in places]
+        if sum(counts) != 1:
+            wanted = self.after.strip().splitlines()[0]
             raise ValueError(
-                f"{self.path} has the line {wanted!r} {text.count(after)} times; expected it once, as in ART 1.20."
+                f"{self.path} has the line {wanted!r} {sum(counts)} times; expected it once, as in ART 1.20."
             )
+        after, lines = places[counts.index(1)]
         return text.replace(after, after + lines)
 
 

@@ -1,100 +1,113 @@
-"""Puts files into a folder: all of them, or none, even if the program is killed between two of them."""
+"""Puts files into a folder: all of them, or none, even if the program is killed between two of them.
+
+New files and copies of the old ones wait in a folder of their own, the room. Its plan says that moving has begun: while
+there is a plan, the next run takes back what it names; once the plan is gone, there is nothing to take back.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-PREFIX = ".upstream-"
-PLAN = "plan.json"
-"""Name of the file that says what is about to be moved: where it is not, nothing has been."""
+from upstream.files import RefusedError, digest, write_file
+from upstream.note import Note, fingerprints
+from upstream.plan import NAME, Plan, hash_of
+
+ROOM = ".art_gair-upstream"
+PARTS = {"new", "old", NAME, f"{NAME}.part"}
 
 
 class UnfinishedError(Exception):
-    """An earlier run was killed half-way, and what it left cannot be told from somebody's changes."""
+    """Writing failed half-way and could not be taken back; the next run takes it back."""
 
 
-def move_all(folder: Path, files: Mapping[str, bytes], finish: Callable[[], None] = lambda: None) -> None:
-    """Put all files in their places; if one cannot be, or `finish` fails, those before it are taken back.
+def move_all(folder: Path, files: Mapping[str, bytes], note: Note) -> None:
+    """Put all files in their places and note it; if one cannot be, those before it are taken back.
 
     A file that is replaced keeps its permissions.
 
     :param files: content by path in the folder.
-    :param finish: what belongs to it, called at the end.
     :raises OSError: if a file cannot be written.
+    :raises UnfinishedError: if what was written by then cannot be taken back either.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=PREFIX) as temporary:
-        room = Path(temporary)
-        for path, content in files.items():
-            _write(room / "new" / path, content)
-            if (folder / path).exists():
-                shutil.copymode(folder / path, room / "new" / path)
-                _copy(folder / path, room / "old" / path)
-        _write(room / PLAN, json.dumps({path: digest(content) for path, content in files.items()}).encode())
-        try:
-            for path in files:
-                (room / "new" / path).replace(folder / path)
-            finish()
-        except BaseException:  # Ctrl-C too
-            _take_back(folder, room, files)
-            raise
+    room = folder / ROOM
+    try:
+        _prepare(folder, files, note)
+        for path in files:
+            (room / "new" / path).replace(folder / path)
+        note.write(fingerprints(files))
+        (room / NAME).unlink()
+    except BaseException as error:  # Ctrl-C too
+        with _uninterrupted():
+            _recover_after(error, folder, note)
+        raise
+    shutil.rmtree(room, ignore_errors=True)
 
 
-def recover(folder: Path) -> list[str]:
-    """Take back what runs that were killed half-way have moved; return the paths of those files.
+def recover(folder: Path, note: Note) -> list[str]:
+    """Take back what a run that was killed half-way has moved, and its note; return the paths of those files.
 
-    :raises UnfinishedError: if one of them was changed since; nothing is touched then.
+    It may be killed itself at any time: the next call goes on.
+
+    :raises RefusedError: if one of them was changed since, or the room is not ours; nothing is touched then.
     """
-    recovered = []
-    for room in sorted(folder.glob(f"{PREFIX}*")):
-        plan: dict[str, str] = json.loads((room / PLAN).read_bytes()) if (room / PLAN).is_file() else {}
-        moved = [path for path in plan if not (room / "new" / path).exists()]
+    room = folder / ROOM
+    if not (room.exists() or room.is_symlink()):
+        return []
+    if room.is_symlink() or not room.is_dir() or not {path.name for path in room.iterdir()} <= PARTS:
+        raise RefusedError(f"{room} is there and was not left by `make upstream`; move it away.")
+    moved = []
+    if (room / NAME).is_file():
+        plan, noted = Plan.read(room), note.read()
+        moved = plan.moved(room)
         for path in moved:
-            held = _content(folder / path)
-            if held != _content(room / "old" / path) and (held is None or digest(held) != plan[path]):
-                raise UnfinishedError(
-                    f"An earlier run was killed half-way, and {folder / path} was changed since. What stood there "
-                    f"before it is in {room / 'old'}: put it back where you want it, then delete {room}."
-                )
-        _take_back(folder, room, moved)
-        shutil.rmtree(room)
-        recovered += moved
-    return recovered
+            if plan.old[path] is None:
+                (folder / path).unlink()
+            else:
+                (room / "old" / path).replace(folder / path)
+        if noted != plan.noted:
+            note.write(plan.noted)
+        (room / NAME).unlink()
+    shutil.rmtree(room, ignore_errors=True)
+    return moved
 
 
-def digest(content: bytes) -> str:
-    """Return the hash of a file's content."""
-    return hashlib.sha256(content).hexdigest()
+def _prepare(folder: Path, files: Mapping[str, bytes], note: Note) -> None:
+    """Fill the room; the plan comes last."""
+    room = folder / ROOM
+    for path, content in files.items():
+        write_file(room / "new" / path, content)
+        if (folder / path).is_file():
+            shutil.copymode(folder / path, room / "new" / path)
+            (room / "old" / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / path, room / "old" / path)
+    new = {path: digest(content) for path, content in files.items()}
+    Plan(new, {path: hash_of(folder / path) for path in files}, note.read()).write(room)
 
 
-def _take_back(folder: Path, room: Path, paths: Mapping[str, bytes] | list[str]) -> None:
-    for path in paths:
-        if (room / "new" / path).exists():  # not moved yet
-            continue
-        if (room / "old" / path).exists():
-            _copy(room / "old" / path, room / "back" / path)
-            (room / "back" / path).replace(folder / path)
-        else:
-            (folder / path).unlink(missing_ok=True)
+def _recover_after(error: BaseException, folder: Path, note: Note) -> None:
+    try:
+        recover(folder, note)
+    except (OSError, RefusedError) as second:
+        raise UnfinishedError(
+            f"Writing failed half-way ({error!r}), and so did taking it back: {second} The next run of "
+            f"`make upstream` takes it back; until then what stood there before is in {folder / ROOM / 'old'}."
+        ) from error
 
 
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM meanwhile; only the main thread can, and only it is interrupted by them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)

@@ -11,9 +11,11 @@ import signal
 import sys
 from pathlib import Path
 
-from upstream.checkout import Checkout, RefusedError
+from upstream.checkout import Checkout
 from upstream.edits import EDITS
+from upstream.files import RefusedError, locked
 from upstream.lift import Core, LiftError
+from upstream.moves import UnfinishedError
 from upstream.render import render
 
 ROOT = Path(__file__).parents[1]
@@ -28,21 +30,29 @@ def write(folder: Path, core: Path = ROOT / "art_gair", record: Path = RECORD) -
     :param record: where it is noted what was written, so that a later run may replace it.
     :raises RefusedError: if the checkout cannot be written to, by the reason.
     :raises OSError: if a file cannot be read or written.
+    :raises UnfinishedError: if what was written before such an error cannot be taken back.
     :raises LiftError: if the core is no longer what the templates and pieces expect.
     """
     checkout = Checkout(folder, record)
-    if checkout.taken_back:
-        print("Taken back from a run that was killed half-way:", *checkout.taken_back, sep="\n  ", file=sys.stderr)
-    files = render(Core(core))
+    with locked(checkout.folder):
+        taken_back = checkout.recover()
+        if taken_back:
+            print("Taken back from a run that was killed half-way:", *taken_back, sep="\n  ", file=sys.stderr)
+        files = _edited(checkout, render(Core(core)))
+        checkout.require_free(files)
+        checkout.write(files)
+    return list(files)
+
+
+def _edited(checkout: Checkout, files: dict[str, str]) -> dict[str, str]:
+    """Return the files, and those of ART with the contribution's lines in them."""
     for edit in EDITS:
         before = files.get(edit.path) or checkout.read(edit.path)
         try:
             files[edit.path] = edit.applied(before)
         except ValueError as error:
             raise RefusedError(str(error)) from error
-    checkout.require_free(files)
-    checkout.write(files)
-    return list(files)
+    return files
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         paths = write(folder)
     except (RefusedError, LiftError, OSError, ValueError) as error:
         print(f"Nothing was written: {error}", file=sys.stderr)
+        return 1
+    except UnfinishedError as error:
+        print(error, file=sys.stderr)
         return 1
     print(f"Written into {folder}:", *paths, sep="\n  ")
     return 0

@@ -28,8 +28,10 @@ FIGURES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 def save(report: RobustnessReport, folder: Path) -> None:
     """Write report.json, report.md, report.html and the figures; all are made before the first is written.
 
-    Without matplotlib there are no figures: hours of attacks are not lost for them.
+    Without matplotlib there are no figures: hours of attacks are not lost for them. Figures of a report that was in the
+    folder before are deleted, if this one has none of their name.
     """
+    missing = None
     try:
         figures = {
             name: (title, png)
@@ -37,16 +39,20 @@ def save(report: RobustnessReport, folder: Path) -> None:
             if (png := _draw_png(draw(report))) is not None
         }
     except ImportError as error:
-        warnings.warn(f"The report is saved without its figures: {error}", stacklevel=3)
-        figures = {}
+        figures, missing = {}, error
     markdown = write_markdown(report, {name: title for name, (title, _) in figures.items()})
     page = write_html(report, figures)
     folder.mkdir(parents=True, exist_ok=True)
     report.to_json(folder / "report.json")
-    for name, (_, png) in figures.items():
-        (folder / f"{name}.png").write_bytes(png)
+    for name in FIGURES:
+        if name in figures:
+            (folder / f"{name}.png").write_bytes(figures[name][1])
+        else:
+            (folder / f"{name}.png").unlink(missing_ok=True)
     (folder / "report.md").write_text(markdown, encoding="utf-8")
     (folder / "report.html").write_text(page, encoding="utf-8")
+    if missing is not None:  # last: a warning may be an error
+        warnings.warn(f"The report is saved without its figures: {missing}", stacklevel=3)
 
 
 def _draw_png(figure: Any) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,6 +150,31 @@ def test_without_matplotlib_it_is_saved_without_figures(
         assert f"{100 * flagged.worst_case:.1f}" in text
         assert ".png" not in text
         assert "<img" not in text
+
+
+def test_the_warning_comes_after_the_files(
+    flagged: RobustnessReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="saved without its figures"):
+            flagged.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "report.html"}
+
+
+def test_figures_of_an_earlier_report_do_not_stay(
+    report: RobustnessReport, flagged: RobustnessReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    report.save(tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) > 1
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.warns(UserWarning, match="saved without its figures"):
+        flagged.save(tmp_path)
+
+    assert [path.name for path in tmp_path.glob("*.png")] == ["mine.png"]
 
 
 def test_it_is_saved_as_a_page_that_needs_nothing_else(flagged: RobustnessReport, tmp_path: Path) -> None:
