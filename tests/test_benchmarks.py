@@ -33,6 +33,7 @@ def read(out: Path) -> list[dict[str, Any]]:
     return cells
 
 
+@pytest.mark.slow
 def test_the_gpu_run_measures_views_and_steps(tmp_path: Path) -> None:
     command = ["--device", "cpu", "--small", "--repeats", "1", "--parts", "views", "steps", "--out", str(tmp_path)]
     subprocess.run([sys.executable, str(BENCHMARKS / "gpu.py"), *command], check=True, capture_output=True)

@@ -86,6 +86,7 @@ def test_a_notebook_is_run_and_written(tmp_path: Path) -> None:
     assert ran["outputs"][1]["data"] == {"text/plain": ["2"]}
 
 
+@pytest.mark.slow
 def test_methods_are_compared_in_a_table_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "methods.png"
     adversarial_training_methods.main(["--methods", "at", "mail_trades", "--epochs", "1", "--out", str(out)])
@@ -94,6 +95,7 @@ def test_methods_are_compared_in_a_table_and_a_figure(tmp_path: Path, capsys: py
     assert imread(out).std() > 0
 
 
+@pytest.mark.slow
 def test_the_distributed_example_trains_on_one_process_and_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,6 +123,7 @@ def test_the_custom_weighting_trains_and_is_one(capsys: pytest.CaptureFixture[st
     assert "worst case" in printed
 
 
+@pytest.mark.slow
 def test_the_robustness_report_sets_methods_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     robustness_report.main(["--epochs", "2", "--samples", "40", "--out", str(tmp_path)])
     printed = capsys.readouterr().out

@@ -162,6 +162,7 @@ def test_a_process_that_does_not_come_is_named() -> None:
     assert "distributed=False" in found[0].message
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_not_waited_for_without_end() -> None:
     found = launch(2, hangs, timeout=3.0)
     assert [r.kind for r in found] == ["PeerError", "PeerError"], found

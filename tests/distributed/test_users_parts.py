@@ -251,6 +251,7 @@ def with_own_orders(folder: str, leave_after: int, resume: bool) -> Any:
     return classifier.model.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 4], ids=["between epochs", "within an epoch"])
 def test_each_process_goes_on_with_its_own_order(steps: int, tmp_path: Any) -> None:
     expected = launch(2, with_own_orders, str(tmp_path / "whole"), 1000, False)

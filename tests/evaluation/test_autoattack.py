@@ -76,6 +76,7 @@ def test_arts_own_apgd_agrees_within_the_interval(full: RobustnessReport) -> Non
     assert low <= robust <= high
 
 
+@pytest.mark.slow
 def test_other_clip_values_give_the_same(full: RobustnessReport) -> None:
     class Stretched(nn.Module):
         def __init__(self, model: nn.Module) -> None:
