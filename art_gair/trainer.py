@@ -184,9 +184,9 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             too; the error says so. The optimizer stays as the last epoch left it. Select on data set aside for it,
             never on test data. Takes the memory of one more copy of the model, of two while it is renewed.
         :param validate_every: validate after every so many epochs, and after the last.
-        :param validate_from: the first epoch that is validated, counted from 0. With `keep_best` the first epoch after
-            the burn-in keeps a model that was trained with weights; else the best epoch may lie in the burn-in, of
-            which the trainer warns.
+        :param validate_from: the first epoch that may be validated, counted from 0. With `keep_best` the first epoch
+            after the burn-in keeps a model that was trained with weights; else the best epoch may lie in the burn-in,
+            of which the trainer warns.
         :param validate_on: validate on so many samples of validation_data, or, a float, on this share of them: a random
             subset, the same in each epoch.
         :param augment: a function of a batch of training inputs before they are attacked: float32

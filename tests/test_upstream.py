@@ -253,7 +253,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no version": (lambda folder: (folder / "art" / "__init__.py").write_text(""), "ART of no version"),
     "no tests": (lambda folder: shutil.rmtree(folder / "tests"), "lacks tests/attacks/evasion"),
     "no documentation": (lambda folder: shutil.rmtree(folder / "docs"), r"lacks docs/modules/attacks/evasion\.rst"),
-    "a file of somebody else": (lambda folder: (folder / ATTACK).write_text("mine\n"), "was not written by"),
+    "a file of somebody else": (lambda folder: (folder / ATTACK).write_text("mine\n"), "is not noted as written by"),
     "a dirty tree": (dirty, r"uncommitted changes, examples/mine\.py"),
     "an __init__ without the place": (edited_elsewhere, "0 times; expected it once"),
     "an export that stands elsewhere": (exported_elsewhere, "names GeometryAwarePGDPyTorch in other lines"),
@@ -284,7 +284,7 @@ def test_a_file_that_was_changed_after_it_was_written_is_not_overwritten(
     with (checkout / ATTACK).open("a") as file:
         file.write("# mine\n")
 
-    with pytest.raises(RefusedError, match="was not written by"):
+    with pytest.raises(RefusedError, match="is not noted as written by"):
         write(checkout, record=record)
 
 
@@ -331,6 +331,15 @@ def run(script: str, checkout: Path, record: Path, core: Path = CORE) -> tuple[i
 KILLED_AFTER_ALL_MOVES = """
 def act(event, path):
     if event == "os.rename" and path == str(record) + ".part":
+        os.kill(os.getpid(), signal.SIGKILL)
+at_each_change(act)
+write(folder, core, record)
+"""
+
+KILLED_BEFORE_THE_LAST_MOVE = """
+from upstream.edits import EDITS
+def act(event, path):
+    if event == "os.rename" and path.endswith("new/" + EDITS[-1].path):
         os.kill(os.getpid(), signal.SIGKILL)
 at_each_change(act)
 write(folder, core, record)
@@ -416,19 +425,35 @@ def test_a_run_that_is_killed_at_any_step_writes_all_or_nothing(checkout: Path, 
     assert len(out.splitlines()) == 2
 
 
-def test_what_a_killed_run_left_is_taken_back_by_the_next(tmp_path: Path, checkout: Path, record: Path) -> None:
-    write(checkout, record=record)
+def test_what_a_killed_run_left_is_taken_back_by_the_next(checkout: Path, record: Path) -> None:
     before = contents(checkout)
-    core = changed_core(tmp_path)
-    assert run(KILLED_AFTER_ALL_MOVES, checkout, record, core)[0] == -9
-    assert b"log_q.exp()" in contents(checkout)[ATTACK]
+    assert run(KILLED_BEFORE_THE_LAST_MOVE, checkout, record)[0] == -9
+    assert set(contents(checkout)) > set(before) | NEW
 
     Checkout(checkout, record).recover()
 
     assert contents(checkout) == before
-    assert run(KILLED_AFTER_ALL_MOVES, checkout, record, core)[0] == -9
-    write(checkout, core, record)
-    assert set(contents(checkout)) == set(before)
+    assert run(KILLED_BEFORE_THE_LAST_MOVE, checkout, record)[0] == -9
+    write(checkout, record=record)
+    assert set(contents(checkout)) == set(before) | NEW
+
+
+def test_what_was_committed_after_a_kill_stays(tmp_path: Path, checkout: Path, record: Path) -> None:
+    git(checkout, "init", "-q")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "ART")
+    assert run(KILLED_AFTER_ALL_MOVES, checkout, record)[0] == -9
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "GAIRAT")
+    before = contents(checkout)
+
+    write(checkout, record=record)
+
+    after = contents(checkout)
+    assert {path: after[path] for path in NEW} == {path: before[path] for path in NEW}
+    assert not (checkout / ROOM).exists()
+    write(checkout, changed_core(tmp_path), record)
+    assert b"log_q.exp()" in contents(checkout)[ATTACK]
 
 
 def test_what_a_killed_run_left_is_kept_where_somebody_changed_it_since(checkout: Path, record: Path) -> None:
@@ -443,7 +468,7 @@ def test_what_a_killed_run_left_is_kept_where_somebody_changed_it_since(checkout
 
 
 def test_a_lost_copy_of_an_old_file_is_named(checkout: Path, record: Path) -> None:
-    assert run(KILLED_AFTER_ALL_MOVES, checkout, record)[0] == -9
+    assert run(KILLED_BEFORE_THE_LAST_MOVE, checkout, record)[0] == -9
     (checkout / ROOM / "old" / EDITS[0].path).unlink()
     before = contents(checkout)
 

@@ -63,7 +63,9 @@ class Checkout:
             if target.is_symlink() or not target.resolve().is_relative_to(self.folder):
                 raise RefusedError(f"{target} is a link, or lies behind one; expected a file in the checkout itself.")
             if path not in edited and target.exists() and not self._ours(path) and not self._holds(path, text):
-                raise RefusedError(f"{target} is there already and was not written by `make upstream`; move it away.")
+                raise RefusedError(
+                    f"{target} is there already and is not noted as written by `make upstream`; move it away."
+                )
         for path in self._dirty():
             if not self._ours(path) and not (path in files and self._holds(path, files[path])):
                 raise RefusedError(f"{self.folder} has uncommitted changes, {path} first; commit or stash them.")

@@ -1,7 +1,8 @@
 """Puts files into a folder: all of them, or none, even if the program is killed between two of them.
 
 New files and copies of the old ones wait in a folder of their own, the room. Its plan says that moving has begun: while
-there is a plan, the next run takes back what it names; once the plan is gone, there is nothing to take back.
+there is a plan, the next run takes back what it names, or, if all of it is in place, notes it; without a plan there is
+nothing to take back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from upstream.note import Note, fingerprints
 from upstream.plan import NAME, Plan, hash_of
 
 ROOM = ".art_gair-upstream"
-PARTS = {"new", "old", NAME, f"{NAME}.part"}
+IGNORED = ".gitignore"
+PARTS = {"new", "old", IGNORED, NAME, f"{NAME}.part"}
 
 
 class UnfinishedError(Exception):
@@ -48,11 +50,13 @@ def move_all(folder: Path, files: Mapping[str, bytes], note: Note) -> None:
     shutil.rmtree(room, ignore_errors=True)
 
 
-def recover(folder: Path, note: Note) -> list[str]:
+def recover(folder: Path, note: Note, *, forwards: bool = True) -> list[str]:
     """Take back what a run that was killed half-way has moved, and its note; return the paths of those files.
 
-    It may be killed itself at any time: the next call goes on.
+    A run that was killed when all files were in place counts as done: somebody may have committed them since. Recovery
+    may be killed itself at any time: the next call goes on.
 
+    :param forwards: False takes back such a run too.
     :raises RefusedError: if one of them was changed since, or the room is not ours; nothing is touched then.
     """
     room = folder / ROOM
@@ -63,14 +67,16 @@ def recover(folder: Path, note: Note) -> list[str]:
     moved = []
     if (room / NAME).is_file():
         plan, noted = Plan.read(room), note.read()
-        moved = plan.moved(room)
+        done = forwards and plan.done(room)
+        moved = [] if done else plan.moved(room)
         for path in moved:
             if plan.old[path] is None:
                 (folder / path).unlink()
             else:
                 (room / "old" / path).replace(folder / path)
-        if noted != plan.noted:
-            note.write(plan.noted)
+        right = fingerprints({path: (folder / path).read_bytes() for path in plan.new}) if done else plan.noted
+        if noted != right:
+            note.write(right)
         (room / NAME).unlink()
     shutil.rmtree(room, ignore_errors=True)
     return moved
@@ -79,6 +85,7 @@ def recover(folder: Path, note: Note) -> list[str]:
 def _prepare(folder: Path, files: Mapping[str, bytes], note: Note) -> None:
     """Fill the room; the plan comes last."""
     room = folder / ROOM
+    write_file(room / IGNORED, b"*\n")  # of no interest to git, whatever becomes of it
     for path, content in files.items():
         write_file(room / "new" / path, content)
         if (folder / path).is_file():
@@ -91,7 +98,7 @@ def _prepare(folder: Path, files: Mapping[str, bytes], note: Note) -> None:
 
 def _recover_after(error: BaseException, folder: Path, note: Note) -> None:
     try:
-        recover(folder, note)
+        recover(folder, note, forwards=False)
     except (OSError, RefusedError) as second:
         raise UnfinishedError(
             f"Writing failed half-way ({error!r}), and so did taking it back: {second} The next run of "

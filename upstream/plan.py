@@ -44,6 +44,10 @@ class Plan:
             raise RefusedError(f"{room / NAME} is damaged; {by_hand(room)}")
         return plan
 
+    def done(self, room: Path) -> bool:
+        """Return whether all files are as they were to become."""
+        return all(hash_of(room.parent / path) == new for path, new in self.new.items())
+
     def moved(self, room: Path) -> list[str]:
         """Return the files that are as they were to become, where that differs from what they were.
 

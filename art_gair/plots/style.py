@@ -21,7 +21,7 @@ def require_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("figures need matplotlib; run `pip install matplotlib`.") from error
+        raise ImportError(f"figures need matplotlib ({error}); run `pip install matplotlib`.") from error
     return Figure
 
 

@@ -28,8 +28,8 @@ FIGURES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 def save(report: RobustnessReport, folder: Path) -> None:
     """Write report.json, report.md, report.html and the figures; all are made before the first is written.
 
-    Without matplotlib there are no figures: hours of attacks are not lost for them. Figures of a report that was in the
-    folder before are deleted, if this one has none of their name.
+    Where matplotlib is missing or fails there are no figures: hours of attacks are not lost for them. Figures of a
+    report that was in the folder before are deleted, if this one has none of their name.
     """
     missing = None
     try:
@@ -38,7 +38,7 @@ def save(report: RobustnessReport, folder: Path) -> None:
             for name, (title, draw) in FIGURES.items()
             if (png := _draw_png(draw(report))) is not None
         }
-    except ImportError as error:
+    except Exception as error:
         figures, missing = {}, error
     markdown = write_markdown(report, {name: title for name, (title, _) in figures.items()})
     page = write_html(report, figures)
@@ -52,7 +52,7 @@ def save(report: RobustnessReport, folder: Path) -> None:
     (folder / "report.md").write_text(markdown, encoding="utf-8")
     (folder / "report.html").write_text(page, encoding="utf-8")
     if missing is not None:  # last: a warning may be an error
-        warnings.warn(f"The report is saved without its figures: {missing}", stacklevel=3)
+        warnings.warn(f"The report is saved without its figures. {type(missing).__name__}: {missing}", stacklevel=3)
 
 
 def _draw_png(figure: Any) -> bytes | None:

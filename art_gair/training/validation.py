@@ -94,11 +94,12 @@ def _restore(best: BestEpoch | None, burn_in: Sequence[bool]) -> list[str]:
     whose = "" if best.model == "raw" else f" They are those of {best.model!r}."
     note = f"The classifier holds the weights of epoch {best.epoch}, the best on validation_data (keep_best).{whose}"
     logger.info(note)
-    if not any(burn_in[best.epoch : best.epoch + 1]) or all(burn_in):
+    if not all(burn_in[: best.epoch + 1]) or all(burn_in):
         return [note]
     warning = (
-        f"Epoch {best.epoch}, counted from 0, lies in the burn-in, in which all weights are 1: the model that is kept "
-        f"has never been trained with weights. validate_from={burn_in.index(False)} keeps the best epoch after it."
+        f"Epoch {best.epoch}, counted from 0, lies in the burn-in, in which all weights are 1: this training never "
+        f"used weights on the model that is kept. In a new one, validate_from={burn_in.index(False)} keeps the best "
+        "epoch after it."
     )
     logger.warning(warning)
     return [note, warning]

@@ -140,7 +140,7 @@ def test_without_matplotlib_it_is_saved_without_figures(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
 
-    with pytest.warns(UserWarning, match="saved without its figures: .*pip install matplotlib"):
+    with pytest.warns(UserWarning, match="saved without its figures. ImportError: .*pip install matplotlib"):
         flagged.save(tmp_path)
 
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "report.html"}

@@ -454,15 +454,18 @@ class SpoilsTheLast(Plugin):
                 parameter.data.zero_()
 
 
-def with_burn_in(weighting: Weighting, *, stop: bool = False, **settings: Any) -> AdversarialTrainerGAIRAT:
+def with_burn_in(
+    weighting: Weighting, *, burn_in: Any = 3, stop: bool = False, **settings: Any
+) -> AdversarialTrainerGAIRAT:
     classifier = digits_classifier()
-    trainer = AdversarialTrainerGAIRAT(classifier, pgd(classifier), weighting, burn_in=3, plugins=[SpoilsTheLast(stop)])
+    plugins = [SpoilsTheLast(stop)]
+    trainer = AdversarialTrainerGAIRAT(classifier, pgd(classifier), weighting, burn_in=burn_in, plugins=plugins)
     given: dict[str, Any] = {"nb_epochs": 4, "batch_size": 32, "verbose": False, **settings}
     trainer.fit(*digits(100), validation_data=held_out(), keep_best=True, **given)
     return trainer
 
 
-BURN_IN = "lies in the burn-in, .* never been trained with weights. validate_from=3"
+BURN_IN = "lies in the burn-in, .* never used weights on the model that is kept. In a new one, validate_from=3"
 
 
 def test_a_best_epoch_in_the_burn_in_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
@@ -481,8 +484,12 @@ def test_a_training_that_stops_says_that_its_best_epoch_lies_in_the_burn_in() ->
 
 @pytest.mark.parametrize(
     ("weighting", "settings", "best"),
-    [(TanhWeighting(-1.0), {"validate_from": 3}, [3]), (UniformWeighting(), {}, [0, 1, 2])],
-    ids=["validated after it", "no weights"],
+    [
+        (TanhWeighting(-1.0), {"validate_from": 3}, [3]),
+        (TanhWeighting(-1.0), {"burn_in": lambda epoch: epoch >= 1}, [0, 1, 2]),
+        (UniformWeighting(), {}, [0, 1, 2]),
+    ],
+    ids=["validated after it", "weights at first", "no weights"],
 )
 def test_there_is_nothing_to_warn_of(
     weighting: Weighting, settings: Any, best: list[int], caplog: pytest.LogCaptureFixture
