@@ -215,6 +215,7 @@ def test_the_cifar_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[st
     MODELS["small_cnn"]().load_state_dict(torch.load(saved, weights_only=True))
 
 
+@pytest.mark.slow
 def test_the_cifar_example_goes_on_after_a_kill(tmp_path: Path, stop_after: Callable[..., None]) -> None:
     options = ["--model=small_cnn", "--subset=8", "--test-subset=12", "--epochs=2", "--batch-size=4", "--max-iter=1"]
     options += ["--data", str(little_cifar(tmp_path / "cifar.npz"))]
@@ -260,6 +261,7 @@ def test_a_file_that_lacks_an_array_is_named(tmp_path: Path) -> None:
         load_cifar10(tmp_path / "half.npz", None)
 
 
+@pytest.mark.slow
 def test_cifar_comes_from_arts_loader(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(art.config, "ART_DATA_PATH", str(tmp_path))
     subprocess.run([sys.executable, data_folder / "prepare_art_data.py", "--out", tmp_path], check=True)

@@ -131,6 +131,7 @@ def test_a_randomised_model_gets_the_version_for_it(monkeypatch: pytest.MonkeyPa
     assert report.attack("autoattack").title == "AutoAttack, rand"
 
 
+@pytest.mark.slow
 def test_its_own_checks_are_passed_on_and_the_tracer_put_back() -> None:
     notes: list[str] = []
     tracer = sys.gettrace()
