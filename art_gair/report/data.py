@@ -242,7 +242,7 @@ class RobustnessReport:
     def save(self, folder: str | Path) -> None:
         """Write report.json, report.md, report.html, which holds its figures, and the figures, *.png.
 
-        Figures need matplotlib. Without it they are left out, with a warning.
+        Figures need matplotlib. Where it is missing or fails they are left out, with a warning.
 
         :raises TypeError, ValueError: if folder cannot be that of a folder; nothing is written then.
         :raises OSError: if something cannot be written.

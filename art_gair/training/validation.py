@@ -127,7 +127,7 @@ class Validation:
     """The attacks as they were given."""
     every: int = 1
     first: int = 0
-    """The first epoch that is validated."""
+    """The first epoch that may be validated."""
     check: Callable[[], None] = lambda: None
     """Called before each batch; may raise to leave."""
     streams: Streams = GLOBAL
