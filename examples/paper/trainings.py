@@ -165,6 +165,13 @@ def split_of(regime: str) -> Split:
     return REGIMES[regime].split()
 
 
+def first_validated(candidate: Candidate, epochs: int) -> int:
+    """Return the epoch from which models are compared: with weights, the first after the burn-in, or the last."""
+    if isinstance(candidate.weighting, UniformWeighting):
+        return 0
+    return min(round(candidate.burn_in * epochs), epochs - 1)
+
+
 def train(classifier: Any, candidate: Candidate, regime: Regime, job: Job, runs: Path, last: LastModel) -> Json:
     """Train by the protocol, or go on with it; return what the training says of itself."""
     data, folder = split_of(job.regime), runs / job.regime / f"{job.candidate}-{job.seed}"
@@ -176,7 +183,7 @@ def train(classifier: Any, candidate: Candidate, regime: Regime, job: Job, runs:
         validation_data=data.validation,
         validation_attack=[judge, judge.with_loss("margin")],
         validate_every=max(1, round(epochs / VALIDATIONS)),
-        validate_from=0 if isinstance(candidate.weighting, UniformWeighting) else round(candidate.burn_in * epochs),
+        validate_from=first_validated(candidate, epochs),
         keep_best=True,
         batch_size=BATCH,
         nb_epochs=epochs,
