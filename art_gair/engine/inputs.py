@@ -16,8 +16,10 @@ from art_gair.checks import require_fit
 CHECKED_AT_ONCE = 1 << 20
 """Values that are looked at together, so that a check needs little memory beside the data."""
 
-ROUNDING = 4
-"""Units in the last place of float32 by which a value may pass a bound: what resizing or scaling an image leaves."""
+ROUNDING = 4, 24
+ROUNDING_OF = {torch.float16: (2, 11), torch.bfloat16: (2, 8)}
+"""Units in the last place by which a value may pass a bound, and the digits of its type, float32 unless it is shorter:
+what resizing or scaling an image leaves."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,11 @@ class Box:
 
         It may pass a bound by ROUNDING units in the last place of the largest of its size, the bound's and the box's;
         `clip` then moves it to the bound. Waits for the device.
+
+        :param x: in the type it came in.
         """
+        units, digits = ROUNDING_OF.get(x.dtype, ROUNDING)
+        x = x.to(torch.float32)  # as the model sees it: a float64 a rounding error past the edge is on it
         excess = torch.maximum(x - self.upper, self.lower - x)
         outside = excess > 0
         if not outside.any():
@@ -55,7 +61,7 @@ class Box:
         value, lower, upper = (t.expand_as(x)[outside] for t in (x, self.lower, self.upper))
         bound, span = torch.where(value > upper, upper, lower), upper - lower
         size = torch.maximum(value.abs(), bound.abs()).maximum(torch.where(torch.isfinite(span), span, 0.0))
-        too_far = excess - ROUNDING * _ulp(size)
+        too_far = excess - units * _ulp(size, digits)
         if (too_far > 0).any():
             i = int(too_far.argmax())
             at, low, high, past = (t[i].item() for t in (value, lower, upper, excess))
@@ -65,9 +71,9 @@ class Box:
             )
 
 
-def _ulp(size: Tensor) -> Tensor:
-    """Unit in the last place of float32 numbers of this size."""
-    return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent - 24)
+def _ulp(size: Tensor, digits: int) -> Tensor:
+    """Unit in the last place of numbers of this size with so many binary digits."""
+    return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent - digits)
 
 
 def check_inputs(inputs: Tensor, name: str, input_shape: tuple[int | None, ...], box: Box | None) -> None:
@@ -83,11 +89,10 @@ def check_inputs(inputs: Tensor, name: str, input_shape: tuple[int | None, ...],
     if len(inputs) == 0:
         raise ValueError(f"{name} is empty; expected at least one sample.")
     for part in inputs.split(max(1, CHECKED_AT_ONCE // max(1, inputs[0].numel()))):
-        values = part.to(torch.float32)  # as the model sees it: a float64 a rounding error past the edge is on it
-        if not torch.isfinite(torch.stack(torch.aminmax(values))).all():
+        if not torch.isfinite(torch.stack(torch.aminmax(part.to(torch.float32)))).all():
             raise ValueError(f"{name} contains NaN or infinite values; expected finite numbers.")
         if box is not None:
-            box.require_inside(values, name)
+            box.require_inside(part, name)
 
 
 def check_labels(y: Any, n: int, name: str, nb_classes: int, *, unlabelled: bool = False) -> Tensor:

@@ -41,6 +41,27 @@ def test_more_than_a_rounding_error_is_refused(value: float) -> None:
         tensors().inputs(np.full((1, 4), value, dtype=np.float32))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("at", ["rounded", "computed"])
+def test_images_normalised_to_the_edge_in_a_short_type_are_taken(dtype: torch.dtype, at: str) -> None:
+    """The edges of MNIST's usual normalisation are no numbers of a short type."""
+    mean, std = 0.1307, 0.3081
+    clip = ((0 - mean) / std, (1 - mean) / std)
+    image = torch.tensor([[0.0, 0.25, 0.75, 1.0]])
+    x = ((image - mean) / std).to(dtype) if at == "rounded" else (image.to(dtype) - mean) / std
+    classifier = tensors(clip_values=clip)
+    batch = classifier.batch(classifier.inputs(x))
+    assert (batch >= np.float32(clip[0])).all()
+    assert (batch <= np.float32(clip[1])).all()
+    torch.testing.assert_close(batch, (image - mean) / std, atol=0, rtol=torch.finfo(dtype).eps * 4)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(torch.float16, 1.004), (torch.bfloat16, 1.03)])
+def test_more_than_a_rounding_error_of_a_short_type_is_refused(dtype: torch.dtype, value: float) -> None:
+    with pytest.raises(ValueError, match=r"x has the value .*, outside the classifier's clip_values 0.0 to 1.0"):
+        tensors().inputs(torch.full((1, 4), value, dtype=dtype))
+
+
 def test_a_training_goes_through_a_rounding_error() -> None:
     x, y = digits(40)
     x[17, 0, 3, 3] = np.nextafter(np.float32(1.0), np.float32(2.0))
