@@ -55,7 +55,7 @@ def table(found: dict[Job, Any]) -> str:
 def draw(found: dict[Job, Any]) -> Figure:
     """Draw robust accuracy over the epochs, in training and in validation."""
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for number, (method, title) in enumerate(METHODS.items()):
         histories = [one["history"] for job, one in found.items() if job.candidate == method and job.seed == 0]
         for history in histories:
