@@ -25,6 +25,8 @@ from tests.models import classifier_of, mlp
 
 pyautoattack = pytest.importorskip("pyautoattack", reason="pyautoattack is not installed: pip install .[autoattack]")
 
+of_one_report = pytest.mark.xdist_group("a full report")  # which takes longer than its tests
+
 
 def directly(
     model: nn.Module, x: NDArray[Any], y: NDArray[Any], eps: float, batch_size: int = 128, **settings: Any
@@ -52,6 +54,7 @@ def full() -> RobustnessReport:
     return evaluate_robustness(adversarially_trained(), *held_out(40), eps=EPS, preset="full", verbose=False)
 
 
+@of_one_report
 def test_the_report_gives_what_a_direct_call_gives(full: RobustnessReport) -> None:
     x, y = held_out(40)
     right = full.clean.correct
@@ -60,12 +63,14 @@ def test_the_report_gives_what_a_direct_call_gives(full: RobustnessReport) -> No
     np.testing.assert_array_equal(full.attack("autoattack").broken[right], expected)
 
 
+@of_one_report
 def test_a_full_report_of_an_honest_model_raises_nothing(full: RobustnessReport) -> None:
     assert full.flags == []
     assert [a.name for a in full.attacks] == ["pgd_20", "margin", "scaled", "pgd_plus", "square", "autoattack"]
     assert full.worst_case <= min(a for n in full.attacks if (a := full.accuracy(n.name)) is not None)
 
 
+@of_one_report
 def test_arts_own_apgd_agrees_within_the_interval(full: RobustnessReport) -> None:
     classifier, (x, y) = adversarially_trained(), held_out(40)
     attack = AutoProjectedGradientDescent(
@@ -76,6 +81,7 @@ def test_arts_own_apgd_agrees_within_the_interval(full: RobustnessReport) -> Non
     assert low <= robust <= high
 
 
+@of_one_report
 @pytest.mark.slow
 def test_other_clip_values_give_the_same(full: RobustnessReport) -> None:
     class Stretched(nn.Module):
