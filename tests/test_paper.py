@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from art_gair import AT
@@ -83,13 +84,32 @@ def test_shares_are_disjoint_and_make_the_whole() -> None:
 def test_the_test_images_are_reported_on_by_the_model_of_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainings, "report", lambda classifier, part, regime, preset: {"accuracy": {"preset": preset}})
+    seen = []
+
+    def report(classifier: Any, part: Any, regime: Any, preset: str) -> Any:
+        seen.append(classifier.predict(trainings.split_of("digits").test.x))
+        return {"accuracy": {"preset": preset}}
+
+    monkeypatch.setattr(trainings, "report", report)
     job = trainings.Job("digits", "at")
     trainings.run_once(job, tmp_path / "results", tmp_path / "runs")
-    assert trainings.run_once(replace(job, test=True), tmp_path / "results", tmp_path / "runs") == {
-        "accuracy": {"preset": "full"}
-    }
-    assert "history" not in read(tmp_path / "results" / "test" / "digits" / "at-0.json")
+    monkeypatch.setattr(trainings, "train", None)
+    tested = replace(job, test=True)
+    assert trainings.run_once(tested, tmp_path / "results", tmp_path / "runs") == {"accuracy": {"preset": "full"}}
+    np.testing.assert_array_equal(*seen)
+    first, second = (read(one.file(tmp_path / "results")) for one in (job, tested))
+    assert {key: first[key] for key in first if key != "validation"} == {k: second[k] for k in second if k != "test"}
+
+
+def test_a_model_of_other_settings_is_trained_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainings, "report", lambda *_: {"accuracy": {"clean": 0.0}})
+    job, runs = trainings.Job("digits", "at", test=True), tmp_path / "runs"
+    trainings.run_once(job, tmp_path / "before", runs)
+    monkeypatch.setitem(candidates.CANDIDATES, "at", candidates.Candidate(radius=0.5))
+    trainings.run_once(job, tmp_path / "after", runs)
+    before, after = (read(job.file(tmp_path / folder)) for folder in ("before", "after"))
+    assert before["history"] != after["history"]
+    assert "radius=0.5" in after["settings"]
 
 
 @pytest.mark.parametrize(

@@ -117,14 +117,13 @@ def run_once(job: Job, results: Path, runs: Path) -> Json:
 
     def compute() -> Json:
         classifier = regime.classifier(job.seed, candidate.smoothing)
-        if job.test and model.exists():
-            classifier.model.load_state_dict(torch.load(model, weights_only=True))
-            return {**named, "test": report(classifier, split_of(job.regime).test, regime, "full")}
         last = LastModel()
-        trained = train(classifier, candidate, regime, job, runs, last)
-        torch.save(classifier.model.state_dict(), model)
+        found = trained_before(model, classifier, named) if job.test else None
+        if found is None:
+            found = {**named, **train(classifier, candidate, regime, job, runs, last)}
+            torch.save({"training": found, "model": classifier.model.state_dict()}, model)
         part, preset = ("test", "full") if job.test else ("validation", "quick")
-        found = {**named, **trained, part: report(classifier, getattr(split_of(job.regime), part), regime, preset)}
+        found |= {part: report(classifier, getattr(split_of(job.regime), part), regime, preset)}
         if job.last:
             classifier.model.load_state_dict(last.state)
             found["last"] = report(classifier, getattr(split_of(job.regime), part), regime, preset)
@@ -135,6 +134,16 @@ def run_once(job: Job, results: Path, runs: Path) -> Json:
         print(f"{job.file(results)} is of other settings than {job.candidate} has now: {found['settings']}", flush=True)
     chosen: Json = found["test" if job.test else "validation"]
     return chosen
+
+
+def trained_before(model: Path, classifier: Any, named: Json) -> Json | None:
+    """Put a model into the classifier that a stopped report left, and return what its training said of itself."""
+    saved = torch.load(model, weights_only=True) if model.exists() else {}
+    found: Json = saved.get("training", {})
+    if any(found.get(key) != value for key, value in named.items()):
+        return None
+    classifier.model.load_state_dict(saved["model"])
+    return found
 
 
 def read_all(jobs: Sequence[Job], results: Path) -> dict[Job, Json]:
