@@ -53,7 +53,7 @@ def measure(name: str, model: Any, images: int) -> Json:
     """Return kappa and the distance to the boundary of training images."""
     regime = REGIMES[name]
     classifier = regime.classifier(0)
-    classifier.model.load_state_dict(torch.load(model, weights_only=True))
+    classifier.model.load_state_dict(torch.load(model, weights_only=True)["model"])
     classifier.model.eval()
     x, y = (part[:images] for part in split_of(name).train)
     predicted = classifier.predict(x).argmax(axis=1)
