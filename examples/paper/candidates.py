@@ -180,6 +180,8 @@ SEARCH: dict[str, Candidate] = {
     "boundary_step_2_1.2_0.6": Candidate(budget=0.55, step=2.0, radius=1.2, compute=0.6),
     "boundary_trades_step_2_0.6": Candidate(TRADES(6.0), budget=0.55, step=2.0, radius=1.1, compute=0.64),
     "boundary_trades_step_2_1.2_0.6": Candidate(TRADES(6.0), budget=0.55, step=2.0, radius=1.2, compute=0.64),
+    "boundary_step_2_1.2+ema": Candidate(budget=0.55, step=2.0, radius=1.2, ema=True),
+    "boundary_step_2_1.2_budget_0.3+ema": Candidate(budget=0.3, step=2.0, radius=1.2, ema=True),
     "steps_3_1.2_0.6+ema": Candidate(max_iter=3, radius=1.2, ema=True, compute=0.6),
     "steps_3_1.2+ema+idbh": Candidate(max_iter=3, radius=1.2, ema=True, idbh=True),
     "at+ema+idbh": Candidate(ema=True, idbh=True),
