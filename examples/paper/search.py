@@ -42,7 +42,7 @@ def table(results: Path, regime: str) -> str:
     for one in sorted(found, key=lambda f: -f["validation"]["accuracy"]["worst"]):
         accuracy, flags = one["validation"]["accuracy"], one["validation"]["flags"]
         figures = [f"{accuracy[name]:.1f}" for name in ("clean", "pgd_20", "worst")]
-        names = [str(one[key]) for key in ("candidate", "seed", "epochs", "passes")]
+        names = [*(str(one[key]) for key in ("candidate", "seed", "epochs")), f"{one['passes']:.1f}"]
         lines.append([*names, *figures, ", ".join(flags) or "none"])
     return markdown(lines)
 
