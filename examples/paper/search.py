@@ -38,8 +38,10 @@ def main(argv: list[str] | None = None) -> None:
 def table(results: Path, regime: str) -> str:
     """Return all that was found on a regime's validation images, best first, as Markdown."""
     lines = [["candidate", "seed", "epochs", "passes", "clean", "PGD-20", "worst case", "flags"]]
-    found = [json.loads(file.read_text()) for file in sorted((results / "search" / regime).glob("*.json"))]
-    for one in sorted(found, key=lambda f: -f["validation"]["accuracy"]["worst"]):
+    folders = (results / kind / regime for kind in ("last", "search"))  # trained alike, reported on twice or once
+    files = {file.name: file for folder in folders for file in sorted(folder.glob("*.json"))}
+    found = [json.loads(file.read_text()) for file in files.values()]
+    for one in sorted(found, key=lambda f: (-f["validation"]["accuracy"]["worst"], f["candidate"])):
         accuracy, flags = one["validation"]["accuracy"], one["validation"]["flags"]
         figures = [f"{accuracy[name]:.1f}" for name in ("clean", "pgd_20", "worst")]
         names = [*(str(one[key]) for key in ("candidate", "seed", "epochs")), f"{one['passes']:.1f}"]
