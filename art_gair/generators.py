@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-
-LARGEST_DRAW = 1 << 28
-"""Values of a whole batch that are drawn on each process at most; of a larger one each draws its own part."""
 
 
 def read(device: torch.device) -> dict[str, Any]:
@@ -79,54 +74,8 @@ def seeded(device: torch.device, value: int | None) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How an attack draws for its rows of a larger batch: as one process would for all of them.
-
-    :param n: samples of the whole batch.
-    :param first: place in it of the first row at hand.
-    :param rows: rows at hand.
-    :param generator: that all processes have in the same state.
-    """
-
-    n: int
-    first: int
-    rows: int
-    generator: torch.Generator
-
-
-_drawing: list[Drawing] = []
-"""The present one, if there is one."""
-
-
 @contextmanager
-def drawing(present: Drawing | None) -> Iterator[None]:
-    """Let `draw` draw in this way for a time; None: as it stands."""
-    if present is None:
-        yield
-        return
-    _drawing.append(present)
-    try:
-        yield
-    finally:
-        _drawing.pop()
-
-
-def draw(x: Tensor, sample: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return random values for a batch x, (n, ...); within `drawing`, those that its rows have in the whole batch.
-
-    :param sample: draws for a batch, of which it takes the form, from the global generators.
-    """
-    present = _drawing[-1] if _drawing else None
-    if present is None or len(x) != present.rows or present.n * x[0].numel() > LARGEST_DRAW:
-        return sample(x)
-    with _lent(present.generator):
-        whole = sample(x.new_empty(present.n, *x.shape[1:]))
-    return whole[present.first : present.first + present.rows]
-
-
-@contextmanager
-def _lent(generator: torch.Generator) -> Iterator[None]:
+def lent(generator: torch.Generator) -> Iterator[None]:
     """Let torch's global generator of a device go on from another one's state, which takes over where it ends."""
     if generator.device.type == "cuda":
         read_state, set_state = torch.cuda.get_rng_state, torch.cuda.set_rng_state

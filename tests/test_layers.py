@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "art_gair"
 
-SHARED = {"checks", "generators", "hashing", "logits", "schedules"}
+SHARED = {"checks", "generators", "hashing", "logits", "schedules", "whole_batch"}
 PARTS = {"attacks", "weighting", "objectives", "plugins"}
 
 ALLOWED: dict[str, set[str]] = {

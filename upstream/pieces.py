@@ -32,8 +32,8 @@ DEFINITIONS: dict[str, Piece] = {
         without=["note_gradient"],
         drop=["self.note_gradient(grad)"],
         replace={
-            "generators.draw(x, lambda like: self.norm.sample(like, samples.eps))": "self.norm.sample(x, samples.eps)",
-            "generators.draw(x, torch.randn_like)": "torch.randn_like(x)",
+            "whole_batch.draw(x, lambda like: self.norm.sample(like, samples.eps))": "self.norm.sample(x, samples.eps)",
+            "whole_batch.draw(x, torch.randn_like)": "torch.randn_like(x)",
         },
         types=NORM,
         doc={"_clip()": "Return x inside the box.", "_kl_start_std()": "Return the deviation of the start for `kl`."},

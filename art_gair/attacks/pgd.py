@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from art_gair import generators
+from art_gair import whole_batch
 from art_gair.attacks.losses import LOSSES, AttackLoss, kl
 from art_gair.attacks.norms import Norm
 from art_gair.attacks.rows import Samples
@@ -79,9 +79,9 @@ class PGD:
         """Return the first iterate: x, a uniform point of the ball, or TRADES' small noise where KL would not move."""
         x = samples.x
         if self.num_random_init > 0:
-            start = generators.draw(x, lambda like: self.norm.sample(like, samples.eps))
+            start = whole_batch.draw(x, lambda like: self.norm.sample(like, samples.eps))
         elif LOSSES[self.loss] is kl:
-            start = self._kl_start_std() * generators.draw(x, torch.randn_like)
+            start = self._kl_start_std() * whole_batch.draw(x, torch.randn_like)
         else:
             start = torch.zeros_like(x)
         return self._move(samples, x, start)

@@ -12,6 +12,7 @@ from art_gair.attacks.pgd import PGD, select_samples
 from art_gair.attacks.rows import Samples, never_alone
 from art_gair.engine.classifier import Model
 from art_gair.logits import probability_margins
+from art_gair.whole_batch import place_of
 
 
 class Selection(Protocol):
@@ -36,13 +37,23 @@ class Between:
 
 @dataclass(frozen=True)
 class Nearest:
-    """Selects a share of the batch: the samples whose margins lie nearest to a value. The host asks no device."""
+    """Selects a share of the batch: the samples whose margins lie nearest to a value. The host asks no device.
+
+    Of a batch that several processes share it selects from the whole; the host then waits for the device.
+    """
 
     middle: float
     share: float
 
     def __call__(self, margins: Tensor) -> Tensor:
         """Return their rows."""
+        place = place_of(margins)
+        if place is None:
+            return self._nearest(margins)
+        selected = self._nearest(place.gather(margins)) - place.first
+        return selected[(selected >= 0) & (selected < place.rows)]
+
+    def _nearest(self, margins: Tensor) -> Tensor:
         count = round(self.share * len(margins))
         return (margins - self.middle).abs().topk(count, largest=False, sorted=False).indices.sort().values
 

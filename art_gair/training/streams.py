@@ -12,6 +12,7 @@ import torch
 from art_gair import generators
 from art_gair.distributed.group import ALONE, Group
 from art_gair.distributed.share import Share
+from art_gair.whole_batch import Place, part_at
 
 
 class Streams:
@@ -59,7 +60,10 @@ class Streams:
         """Surround an attack on a share of a batch."""
         if share is None or self.noise is None:
             return nullcontext()
-        return generators.drawing(generators.Drawing(share.n, share.first, share.rows, self.noise))
+        gather, own, counts = self.group.gather_rows, share.own, share.counts
+        return part_at(
+            Place(share.n, share.first, share.rows, self.noise, gather=lambda rows: gather(rows[own], counts))
+        )
 
     @contextmanager
     def lent(self) -> Iterator[None]:

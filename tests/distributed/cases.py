@@ -75,6 +75,10 @@ CASES: dict[str, Case] = {
     },
     "FAT": lambda c: {"attack": FriendlyPGD(c, **SETTINGS), "weighting": UniformWeighting()},
     "BoundaryPGD": lambda c: {"attack": BoundaryPGD(c, **SETTINGS), "weighting": UniformWeighting()},
+    "BoundaryPGD, a budget": lambda c: {
+        "attack": BoundaryPGD(c, **SETTINGS, budget=0.7, num_random_init=2),
+        "weighting": UniformWeighting(),
+    },
     "own weights": lambda c: {"attack": GeometryAwarePGD(c, **SETTINGS), "weighting": own_weights},
 }
 
