@@ -183,7 +183,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             earlier epoch. `best_epoch` is its number, else None. So does a training that an exception stops, Ctrl-C
             too; the error says so. The optimizer stays as the last epoch left it. Select on data set aside for it,
             never on test data. Takes the memory of one more copy of the model, of two while it is renewed.
-        :param validate_every: validate after every so many epochs, and after the last.
+        :param validate_every: validate after every so many epochs, and after the last of nb_epochs.
         :param validate_from: the first epoch that may be validated, counted from 0. With `keep_best` the first epoch
             after the burn-in keeps a model that was trained with weights; else the best epoch may lie in the burn-in,
             of which the trainer warns.

@@ -1,7 +1,8 @@
 """Goes on with a training from a checkpoint, if it is the same training.
 
-May differ, without a word: the number of epochs, plugins that only watch, `verbose`, what is validated as long as
-`keep_best` is off. With a warning: device, precision, `compile`, threads, workers of a loader, versions of packages.
+May differ, without a word: the number of epochs, plugins that only watch, `verbose`. With a warning: what is validated
+as long as it steers nothing (`keep_best` is off, and neither the scheduler nor a plugin watches it), device, precision,
+`compile`, threads, workers of a loader, versions of packages.
 All else must be what it was: model, optimizer as it was made, scheduler, loss, data and batches, attack, weighting,
 objective, augmentation, plugins that change the model, seed.
 """
@@ -26,7 +27,10 @@ SHOWN = 10
 """Differences that a message lists."""
 
 VALIDATION = "validation"
-"""Beginning of the names that tell what is validated; without `keep_best` they may differ."""
+"""Beginning of the names that tell what is validated; where it steers nothing they may differ."""
+
+WHEN = {f"{VALIDATION}.{name}" for name in ("every", "from", "keep_best")}
+"""Those of them that say which epochs are validated and kept, not how."""
 
 
 def find_checkpoint(plugins: Sequence[Plugin]) -> Checkpoint | None:
@@ -82,8 +86,10 @@ def require_same(run: TrainingRun, state: dict[str, Any], what: str) -> None:
     before, now = state["settings"], run.settings
     differing = {name: (before.get(name, "-"), now.get(name, "-")) for name in sorted({*before, *now})}
     differing = {name: pair for name, pair in differing.items() if pair[0] != pair[1]}
-    if "True" not in (before.get("validation.keep_best"), now.get("validation.keep_best")):
-        differing = {name: pair for name, pair in differing.items() if not name.startswith(VALIDATION)}
+    validation: dict[str, tuple[str, str]] = {}
+    if not _steered_by_validation(run, state):
+        validation = {name: pair for name, pair in differing.items() if name.startswith(VALIDATION)}
+        differing = {name: pair for name, pair in differing.items() if name not in validation}
     trained = state["epoch"] + (state["batch"] > 0)
     burn_ins = state["burn_in"][:trained], run.plan.burn_in[:trained]
     if burn_ins[0] != burn_ins[1] and len(run.plan.burn_in) >= trained:
@@ -91,7 +97,24 @@ def require_same(run: TrainingRun, state: dict[str, Any], what: str) -> None:
         differing["burn_in"] = (lengths[0], f"{lengths[1]}; give it as a number of epochs")
     if differing:
         raise ValueError(f"{what}; resume=True needs the same, or an empty folder. Then -> now: {_listed(differing)}.")
+    _warn_of_validation(validation)
     _warn_of_environment(run, state["environment"])
+
+
+def _steered_by_validation(run: TrainingRun, state: dict[str, Any]) -> bool:
+    """Whether what is validated decides which epoch is kept, or has a say in the learning rate or the end so far."""
+    kept = "True" in (settings.get("validation.keep_best") for settings in (state["settings"], run.settings))
+    saved = {name for name, *_ in state["plugins"]}
+    watching = [p for p in run.plan.plugins if p.needs_validation and type(p).__name__ in saved]
+    validated_before = "validation.x" in state["settings"]
+    return kept or (validated_before and (run.scheduler.watches_validation or bool(watching)))
+
+
+def _warn_of_validation(changed: dict[str, tuple[str, str]]) -> None:
+    """Say it where an epoch's accuracies are others than those of an epoch before would have been."""
+    others = {name: pair for name, pair in changed.items() if name not in WHEN}
+    if others and "-" not in others.get("validation.x", ()):
+        logger.warning("From here on other accuracies are measured, not to be compared: %s.", _listed(others))
 
 
 def _warn_of_environment(run: TrainingRun, before: Settings) -> None:

@@ -100,6 +100,11 @@ class Scheduler:
         if part.mode == "max" and not validated:
             raise ValueError('scheduler is ReduceLROnPlateau in mode "max", which needs validation_data to watch.')
 
+    @property
+    def watches_validation(self) -> bool:
+        """Whether it goes by the robust accuracy of epochs."""
+        return self.plateau and self.scheduler.mode == "max"
+
     def end_batch(self) -> None:
         """Step a scheduler that counts batches."""
         if self.per_batch:
@@ -112,7 +117,7 @@ class Scheduler:
         if not self.plateau:
             self.scheduler.step()
             return
-        metric = record["loss"] if self.scheduler.mode == "min" else record["robust_accuracy"]
+        metric = record["robust_accuracy"] if self.watches_validation else record["loss"]
         if metric is not None:  # an epoch that is not validated says nothing
             self.scheduler.step(metric)
 

@@ -84,6 +84,11 @@ def ending_with(best: BestEpoch | None, burn_in: Sequence[bool] = ()) -> Iterato
         error.__notes__ = [*getattr(error, "__notes__", []), *_restore(best, burn_in)]  # type: ignore[attr-defined]
         raise
     _restore(best, burn_in)
+    if best is not None and best.epoch is None:
+        logger.warning(
+            "keep_best has kept no epoch: the training ended before one was validated, and the classifier holds the "
+            "weights of the last. validate_every and validate_from say which epochs are."
+        )
 
 
 def _restore(best: BestEpoch | None, burn_in: Sequence[bool]) -> list[str]:
@@ -191,9 +196,9 @@ class Validation:
             share = None if group.size == 1 else split(len(part), group.rank, group.size)
             if share is not None:
                 part = part[share.first : share.first + share.rows]
-            x, labels = (t[part].to(self.classifier.device) for t in (self.x, self.labels))
+            x, labels = self.classifier.batch(self.x[part]), self.labels[part].to(self.classifier.device)
             with self.streams.drawing(share):
-                x_adv, _ = perturb(x.float(), labels)
+                x_adv, _ = perturb(x, labels)
             with self.classifier.attacked(x_adv) as logits_of, torch.no_grad():
                 found = logits_of(x_adv).argmax(dim=1) == labels
             right.append(found if share is None else group.gather_rows(found[share.own].long(), share.counts) == 1)

@@ -462,6 +462,35 @@ def test_early_stopping_finds_its_own_state_behind_another(tmp_path: Path) -> No
     assert setting.plugins[0].state_dict()["best"] is None
 
 
+PLATEAU: dict[str, Any] = {"scheduler": lambda o: schedulers.ReduceLROnPlateau(o, mode="max")}
+STOPPING: dict[str, Any] = {"plugins": lambda: [EarlyStopping(9)]}
+
+
+@pytest.mark.parametrize("parts", [PLATEAU, STOPPING], ids=["plateau", "early stopping"])
+def test_other_validation_is_refused_where_the_training_goes_by_it(parts: Any, tmp_path: Path) -> None:
+    stopped(tmp_path, 6, validation_data=digits(20), **parts)
+    with pytest.raises(ValueError, match=r"validation\.x: "):
+        resumed(tmp_path, validation_data=digits(24), **parts)
+    expected = Setting(validation_data=digits(20), **parts)
+    assert_equal(resumed(tmp_path, validation_data=digits(20), **parts), expected.fit(expected.trainer()))
+
+
+@pytest.mark.parametrize(("n", "said"), [(20, False), (24, True)])
+def test_other_validation_that_only_watches_is_said(
+    n: int, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(tmp_path, 6, validation_data=digits(20))
+    caplog.clear()
+    resumed(tmp_path, validation_data=digits(n), validate_every=2)
+    assert ("other accuracies are measured, not to be compared" in caplog.text) == said
+
+
+def test_a_watcher_that_is_new_may_come_with_other_validation(tmp_path: Path) -> None:
+    stopped(tmp_path, 6, validation_data=digits(20))
+    trainer = resumed(tmp_path, validation_data=digits(24), **STOPPING)
+    assert [record["robust_accuracy"] is None for record in trainer.history] == [False] * EPOCHS
+
+
 # Descriptions are the same in another process, and differ where something decides
 
 

@@ -25,7 +25,7 @@ from art_gair import (
     UniformWeighting,
 )
 from art_gair.engine.classifier import TensorClassifier
-from art_gair.plugins import Plugin
+from art_gair.plugins import Plugin, StopTraining
 from art_gair.training.history import Accuracies
 from art_gair.training.validation import BestEpoch, Validation
 from art_gair.weighting import Weighting
@@ -554,3 +554,37 @@ def test_a_choice_without_data_is_refused(settings: Any) -> None:
     (name,) = settings
     with pytest.raises(ValueError, match=f"{name} is given, but no validation_data"):
         trainer_of(digits_classifier()).fit(*digits(16), **settings)
+
+
+class Stops(Plugin):
+    """Ends the training after its first epoch."""
+
+    affects_training = False
+
+    def end_epoch(self, record: Any) -> None:
+        raise StopTraining("enough")
+
+
+def test_a_training_that_ends_before_an_epoch_is_kept_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    trainer = fitted(plugins=[Stops()], validation_data=held_out(), keep_best=True, validate_from=3)
+    assert trainer.best_epoch is None
+    assert "keep_best has kept no epoch" in caplog.text
+
+
+def test_validation_moves_a_rounding_error_into_the_box_as_training_does() -> None:
+    """A model that tells 1.0078, the next bfloat16 above 1, from 1."""
+
+    class Tells(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            past = self.scale * (x.flatten(1).amax(dim=1) - 1.001)
+            return torch.stack([-past, past], dim=1)
+
+    classifier = classifier_of(Tells(), (4,), 2)
+    x, y = torch.full((8, 4), 1.0078, dtype=torch.bfloat16), torch.ones(8, dtype=torch.int64)
+    trainer = trainer_of(classifier)
+    trainer.fit(x, y, (x, y), nb_epochs=1, verbose=False)
+    assert trainer.history[0]["clean_accuracy"] == 0.0
