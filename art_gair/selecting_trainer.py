@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from art.estimators.classification import PyTorchClassifier
+from torch import Tensor
 
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
+from art_gair.checks import is_real
 from art_gair.distributed.start import is_first
 from art_gair.plugins import EMA
 from art_gair.trainer import AdversarialTrainerGAIRAT
@@ -28,7 +30,8 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
 
     It is a trainer with other defaults: `keep_best` is True, `validation_attack` is `judge`, once on the cross entropy
     and once on the margin, of which a sample must withstand both, and in `fit` validation comes every so many epochs
-    that it takes at most half of the training's passes, the last epoch's on top; in `fit_generator` after each epoch.
+    that it takes at most half of the training's passes, the last epoch's on top, counting an attack that stops samples
+    early as if it did not; in `fit_generator` after each epoch.
     Without `validation_data` a tenth of the labelled training data, at most 1,000 samples, is held out, drawn at
     random, but the same in each call, and a message says so. Few samples choose badly: below some thousand give
     `validation_data` of your own if you can. Give it too where samples come twice, or are augmented copies of each
@@ -67,7 +70,7 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
             x, y, validation_data = self._hold_out(x, y)
             if settings.get("verbose", True) is True and is_first():
                 print(f"{len(validation_data[0])} samples are held out for validation.")  # noqa: T201 - as a recipe
-        every = self._every(x, validation_data)
+        every = self._every(x, validation_data, settings.get("validate_on"))
         settings = {**self._defaults(), "validate_every": every, **settings}
         super().fit(x, y, validation_data, batch_size, nb_epochs, scheduler, **settings)
         if self.best_epoch is not None and settings.get("verbose", True) is True and is_first():
@@ -111,12 +114,13 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, judge={self.judge!r})"
 
-    def _every(self, x: Any, validation_data: Any) -> int:
+    def _every(self, x: Any, validation_data: Any, on: Any) -> int:
         """Return after how many epochs to validate; nb_epochs has no say, since it may change at a resume."""
         models = 2 if any(isinstance(plugin, EMA) and plugin.validate == "both" for plugin in self.plugins) else 1
         held = validation_data[0] if isinstance(validation_data, (tuple, list)) and validation_data else ()
-        validation: float = _length(held) * models * sum(judge.max_iter for judge in self._judges())
-        training: float = max(1, _length(x)) * (self.attack.max_iter + 1)
+        size = min(_length(held), _size(on, _length(held)))
+        validation = size * models * sum(_passes(judge) for judge in self._judges())
+        training = max(1, _length(x)) * (_passes(self.attack) + 1)
         return max(1, math.ceil(validation / training / VALIDATION_SHARE))
 
     def _hold_out(self, x: Any, y: Any) -> tuple[Any, Any, tuple[Any, Any]]:
@@ -129,6 +133,7 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
             raise ValueError(f"y has {len(labelled)} labelled sample(s); expected two or more, one to be held out.")
         order = torch.randperm(len(labelled), generator=torch.Generator().manual_seed(0))
         held = labelled[order[: min(MOST_HELD_OUT, max(1, len(labelled) // 10))]].sort().values
+        held = _sparing_classes(held, labels.cpu())
         kept = torch.ones(len(inputs), dtype=torch.bool).index_fill(0, held, False)
         logger.info("%s of %s labelled samples are held out for validation.", len(held), len(labelled))
         return inputs[kept], labels[kept], (inputs[held], labels[held])
@@ -137,3 +142,31 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
 def _length(data: Any) -> int:
     """Return the number of samples; what has none `fit` refuses."""
     return len(data) if hasattr(data, "__len__") else 0
+
+
+def _size(on: Any, n: int) -> float:
+    """Return how many of n samples `validate_on` leaves; what is no such number `fit` refuses."""
+    if isinstance(on, float):
+        return max(1, round(on * n)) if 0 < on <= 1 else n
+    return on if is_real(on) and on > 0 else n
+
+
+def _passes(attack: Any) -> float:
+    """Return an attack's forward and backward passes for a sample, if none stops early but by a known budget."""
+    return _number(attack, "max_iter") * max(1.0, _number(attack, "num_random_init")) * _number(attack, "budget")
+
+
+def _number(attack: Any, name: str) -> float:
+    """Return a setting of the attack, 1 if it is no number or there is none."""
+    value: Any = getattr(attack, name, None)
+    return float(value) if is_real(value) else 1.0
+
+
+def _sparing_classes(held: Tensor, labels: Tensor) -> Tensor:
+    """Leave out the samples of classes that would have none left to train on, as long as some are left to hold out."""
+    kept = torch.ones(len(labels), dtype=torch.bool).index_fill(0, held, False)
+    trained = torch.isin(labels[held], labels[kept])
+    if not trained.any():
+        logger.warning("The samples that are held out are the only ones of their classes; give validation_data.")
+        return held
+    return held[trained]

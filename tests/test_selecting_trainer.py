@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from art.attacks.evasion import FastGradientMethod
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair import EMA, TRADES, AdversarialTrainerGAIRAT, BoundaryPGD, Checkpoint, GeometryAwarePGD, UniformWeighting
@@ -62,14 +64,52 @@ def test_what_the_user_says_counts() -> None:
     assert all(record["robust_accuracy"] is not None for record in trainer.history)
 
 
-@pytest.mark.parametrize(("plugins", "every"), [([], 3), ([EMA(validate="both")], 5), ([EMA(validate="ema")], 3)])
+@pytest.mark.parametrize(("plugins", "every"), [([], 4), ([EMA(validate="both")], 7), ([EMA(validate="ema")], 4)])
 def test_validation_takes_at_most_half_of_the_passes(plugins: Any, every: int) -> None:
-    """20 held-out samples under two attacks of 4 steps, and 31 trained on with 4 steps and an update."""
+    """20 held-out samples under two attacks of 4 steps, and 31 trained on with 2 steps and an update."""
     trainer = trainer_of(plugins)
     x, y = digits(51)
-    trainer.fit(x[20:], y[20:], (x[:20], y[:20]), nb_epochs=7)
-    validated = [record["epoch"] for record in trainer.history if record["robust_accuracy"] is not None]
-    assert validated == [*range(every - 1, 6, every), 6]
+    trainer.fit(x[20:], y[20:], (x[:20], y[:20]), nb_epochs=9)
+    assert validated(trainer) == [*range(every - 1, 8, every), 8]
+
+
+@pytest.mark.parametrize(("on", "every"), [(10, 2), (0.5, 2), (None, 3)])
+def test_validation_on_fewer_samples_comes_more_often(on: Any, every: int) -> None:
+    """Two attacks of 4 steps, and 31 samples trained on with a step of ART's FGSM and an update."""
+    classifier = digits_classifier()
+    judge = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=4)
+    attack = FastGradientMethod(classifier, eps=0.2)
+    trainer = SelectingTrainer(classifier, attack, UniformWeighting(), burn_in=0, judge=judge)
+    x, y = digits(82)
+    trainer.fit(x[20:], y[20:], (x[:20], y[:20]), nb_epochs=7, validate_on=on)
+    assert validated(trainer) == [*range(every - 1, 6, every), 6]
+
+
+def test_restarts_of_the_judge_count() -> None:
+    classifier = digits_classifier()
+    judge = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2, num_random_init=3)
+    attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2)
+    trainer = SelectingTrainer(classifier, attack, UniformWeighting(), burn_in=0, judge=judge)
+    x, y = digits(60)
+    trainer.fit(x[20:], y[20:], (x[:20], y[:20]), nb_epochs=9)
+    assert validated(trainer) == [3, 7, 8]
+
+
+def validated(trainer: Any) -> list[int]:
+    return [record["epoch"] for record in trainer.history if record["robust_accuracy"] is not None]
+
+
+def test_a_class_is_not_held_out_whole(caplog: pytest.LogCaptureFixture) -> None:
+    x, y = digits(40)
+    trainer = trainer_of()
+    single = np.zeros_like(y)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    single[order[0]] = 7  # the first sample that is held out
+    _, trained, (_, left) = trainer._hold_out(x, single)
+    assert 7 in trained
+    assert len(left) == 3
+    trainer._hold_out(x[:2], [0, 1])
+    assert "the only ones of their classes" in caplog.text
 
 
 def test_a_training_may_go_on_for_more_epochs_than_it_began_with(tmp_path: Path) -> None:

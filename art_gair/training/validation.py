@@ -99,15 +99,19 @@ def _restore(best: BestEpoch | None, burn_in: Sequence[bool]) -> list[str]:
     whose = "" if best.model == "raw" else f" They are those of {best.model!r}."
     note = f"The classifier holds the weights of epoch {best.epoch}, the best on validation_data (keep_best).{whose}"
     logger.info(note)
+    notes = [note]
+    if best.rank[0] == 0.0:
+        notes.append("No validated model withstood on any sample of validation_data: keep_best has not chosen by that.")
+        logger.warning(notes[-1])
     if not all(burn_in[: best.epoch + 1]) or all(burn_in):
-        return [note]
+        return notes
     warning = (
         f"Epoch {best.epoch}, counted from 0, lies in the burn-in, in which all weights are 1: this training never "
         f"used weights on the model that is kept. In a new one, validate_from={burn_in.index(False)} keeps the best "
         "epoch after it."
     )
     logger.warning(warning)
-    return [note, warning]
+    return [*notes, warning]
 
 
 @dataclass
