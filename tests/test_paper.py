@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -110,6 +111,37 @@ def test_a_model_of_other_settings_is_trained_anew(tmp_path: Path, monkeypatch: 
     before, after = (read(job.file(tmp_path / folder)) for folder in ("before", "after"))
     assert before["history"] != after["history"]
     assert "radius=0.5" in after["settings"]
+
+
+def test_results_of_other_settings_end_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--regimes", "digits", "--candidates", "at", *folders(tmp_path)]
+    search.main(arguments)
+    monkeypatch.setitem(candidates.CANDIDATES, "at", candidates.Candidate(radius=0.5))
+    with pytest.raises(SystemExit, match=r"at-0.json is of another training. Its settings: Candidate\(\); now: "):
+        search.main(arguments)
+    monkeypatch.setitem(candidates.CANDIDATES, "at", candidates.Candidate())
+    monkeypatch.setitem(regimes.REGIMES, "digits", replace(regimes.REGIMES["digits"], eps=0.1))
+    with pytest.raises(SystemExit, match=r"Its regime_settings: eps=0\.2"):
+        search.table(tmp_path / "results", "digits")
+
+
+@pytest.mark.parametrize("at", ["report", "rmtree"])
+def test_a_training_that_was_stopped_after_its_last_epoch_is_not_lost(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, runs = trainings.Job("digits", "at", last=True), tmp_path / "runs"
+    trainings.run_once(job, tmp_path / "expected", tmp_path / "other runs")
+    owner: Any = trainings if at == "report" else shutil
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, at, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trainings.run_once(job, tmp_path / "results", runs)
+    if at == "report":
+        monkeypatch.setattr(trainings, "train", None)
+    else:
+        job.model(runs).unlink()  # as if it had been stopped before the model was written
+    trainings.run_once(job, tmp_path / "results", runs)
+    assert read(job.file(tmp_path / "results")) == read(job.file(tmp_path / "expected"))
 
 
 @pytest.mark.parametrize(

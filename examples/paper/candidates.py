@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 from art.estimators.classification import PyTorchClassifier
@@ -42,7 +42,7 @@ BOUNDS_PASSES = 6.7
 these took 157 to 164 of 176 passes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """A method.
 
@@ -73,6 +73,11 @@ class Candidate:
     smoothing: float = 0.0
     idbh: bool = False
     compute: float = 1.0
+
+    def __repr__(self) -> str:
+        """Name what is not as usual, so that a setting that is new does not change what was."""
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if repr(getattr(self, f.name)) != usual(f))
+        return f"Candidate({', '.join(shown)})"
 
     @property
     def cost(self) -> float:
@@ -114,6 +119,11 @@ class Candidate:
             burn_in=self.burn_in,
             plugins=[*plugins, *extra],
         )
+
+
+def usual(setting: Field[Any]) -> str:
+    """Return what a setting is if it is not given."""
+    return repr(setting.default if setting.default_factory is MISSING else setting.default_factory())
 
 
 def _mail_trades(**settings: Any) -> Candidate:

@@ -11,6 +11,7 @@ It breaks there: kappa is 0 however far a sample lies on the wrong side.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from regimes import REGIMES
 from scipy.stats import spearmanr
 from tables import markdown
-from trainings import Job, Json, parser, read_all, remembered, results_of, rounded, run_all, split_of
+from trainings import Job, Json, parser, read_all, remembered, results_of, rounded, run_all, split_of, trained
 
 from art_gair import GeometryAwarePGD
 
@@ -42,20 +43,19 @@ def main(argv: list[str] | None = None) -> None:
     run_all(jobs, args)
     if any(not job.file(args.results).exists() for job in jobs):
         return
-    model = args.runs / FORMS[args.form] / "at-0.pt"
     file = args.results / "kappa" / f"{args.form}-{args.images}.json"
-    found = remembered(file, args.results, partial(measure, FORMS[args.form], model, args.images))
+    found = remembered(file, args.results, partial(measure, jobs[0], args.runs, args.images))
     print(table(found))
     draw(found, read_all(jobs, args.results)).savefig(args.results / f"kappa-{args.form}.png", dpi=130)
 
 
-def measure(name: str, model: Any, images: int) -> Json:
+def measure(job: Job, runs: Path, images: int) -> Json:
     """Return kappa and the distance to the boundary of training images."""
-    regime = REGIMES[name]
-    classifier = regime.classifier(0)
-    classifier.model.load_state_dict(torch.load(model, weights_only=True)["model"])
+    regime = REGIMES[job.regime]
+    classifier = regime.classifier(job.seed)
+    trained(classifier, job, runs)
     classifier.model.eval()
-    x, y = (part[:images] for part in split_of(name).train)
+    x, y = (part[:images] for part in split_of(job.regime).train)
     predicted = classifier.predict(x).argmax(axis=1)
     torch.manual_seed(0)
     fab = FABAttack_PT(classifier.model, norm="Linf", n_iter=50, eps=1.0, device=classifier.device, seed=0)

@@ -69,6 +69,12 @@ class Regime:
     milestones: tuple[float, float] = (0.5, 0.75)
     device: str = "cpu"
 
+    def settings(self) -> str:
+        """Return what a training depends on beside the data and the network."""
+        names = ("eps", "passes", "flips", "lr", "milestones", "device")
+        augment = "" if self.augment is None else f", augment={self.augment.__name__}"
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names) + f", batch={BATCH}{augment}"
+
     def classifier(self, seed: int, smoothing: float = 0.0) -> PyTorchClassifier:
         """Return an untrained classifier with the protocol's optimizer."""
         if self.device == "gpu" and not torch.cuda.is_available():

@@ -11,13 +11,12 @@ the CIFAR-10 subset in $ART_GAIR_DATA. Without regimes it prints the tables of w
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from candidates import CANDIDATES, SEARCH
 from regimes import REGIMES
 from tables import markdown
-from trainings import Job, parser, run_all
+from trainings import Job, parser, read_all, run_all
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,10 +37,13 @@ def main(argv: list[str] | None = None) -> None:
 def table(results: Path, regime: str) -> str:
     """Return all that was found on a regime's validation images, best first, as Markdown."""
     lines = [["candidate", "seed", "epochs", "passes", "clean", "PGD-20", "worst case", "flags"]]
-    folders = (results / kind / regime for kind in ("last", "search"))  # trained alike, reported on twice or once
-    files = {file.name: file for folder in folders for file in sorted(folder.glob("*.json"))}
-    found = [json.loads(file.read_text()) for file in files.values()]
-    for one in sorted(found, key=lambda f: (-f["validation"]["accuracy"]["worst"], f["candidate"])):
+    found = {}
+    for kind in ("last", "search"):  # trained alike, reported on twice or once
+        for file in sorted((results / kind / regime).glob("*.json")):
+            candidate, seed = file.stem.rsplit("-", 1)
+            found[candidate, seed] = Job(regime, candidate, int(seed), last=kind == "last")
+    read = read_all([*found.values()], results).values()
+    for one in sorted(read, key=lambda f: (-f["validation"]["accuracy"]["worst"], f["candidate"])):
         accuracy, flags = one["validation"]["accuracy"], one["validation"]["flags"]
         figures = [f"{accuracy[name]:.1f}" for name in ("clean", "pgd_20", "worst")]
         names = [*(str(one[key]) for key in ("candidate", "seed", "epochs")), f"{one['passes']:.1f}"]

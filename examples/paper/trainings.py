@@ -51,6 +51,15 @@ class Job:
     last: bool = False
     test: bool = False
 
+    def named(self) -> Json:
+        """Return what the training depends on."""
+        settings = {"settings": repr(CANDIDATES[self.candidate]), "regime_settings": REGIMES[self.regime].settings()}
+        return {"regime": self.regime, "candidate": self.candidate, "seed": self.seed, **settings}
+
+    def model(self, runs: Path) -> Path:
+        """Return where the trained model stands, until its report is written and after."""
+        return runs / self.regime / f"{self.candidate}-{self.seed}.pt"
+
     def file(self, results: Path) -> Path:
         """Return where the result stands."""
         kind = "test" if self.test else "last" if self.last else "search"
@@ -65,6 +74,15 @@ class LastModel(Plugin):
     def start(self, classifier: Any, optimizer: Any) -> None:
         """Begin with the model as it is."""
         self.module = classifier.module
+        self.state: Json = {}
+
+    def state_dict(self) -> Json:
+        """Return the model of the last epoch."""
+        return {"state": self.state}
+
+    def load_state_dict(self, state: Json) -> None:
+        """Take it over."""
+        self.state = state["state"]
 
     def end_epoch(self, record: Mapping[str, Any]) -> None:
         """Copy the weights and buffers."""
@@ -97,7 +115,8 @@ def share_of(work: Sequence[Any], share: str) -> Sequence[Any]:
 def run_all(jobs: Sequence[Job], args: argparse.Namespace) -> None:
     """Run what is missing of this process's share, and say how long it may take."""
     torch.set_num_threads(1)
-    missing = [job for job in share_of(jobs, args.share) if not job.file(args.results).exists()]
+    there = read_all(jobs, args.results)
+    missing = [job for job in share_of(jobs, args.share) if job not in there]
     passes = sum(len(split_of(job.regime).train.y) * REGIMES[job.regime].passes for job in missing)
     if missing:
         print(f"{len(missing)} trainings of {passes:,.0f} passes in all; after the first it says how long they take")
@@ -111,44 +130,55 @@ def run_all(jobs: Sequence[Job], args: argparse.Namespace) -> None:
 
 def run_once(job: Job, results: Path, runs: Path) -> Json:
     """Train and report, if the result is not there yet; return the report on the model that validation chose."""
-    model = runs / job.regime / f"{job.candidate}-{job.seed}.pt"
-    regime, candidate = REGIMES[job.regime], CANDIDATES[job.candidate]
-    named = {"regime": job.regime, "candidate": job.candidate, "seed": job.seed, "settings": repr(candidate)}
 
     def compute() -> Json:
-        classifier = regime.classifier(job.seed, candidate.smoothing)
-        last = LastModel()
-        found = trained_before(model, classifier, named) if job.test else None
-        if found is None:
-            found = {**named, **train(classifier, candidate, regime, job, runs, last)}
-            torch.save({"training": found, "model": classifier.model.state_dict()}, model)
+        regime, split = REGIMES[job.regime], split_of(job.regime)
+        classifier = regime.classifier(job.seed, CANDIDATES[job.candidate].smoothing)
+        saved = trained(classifier, job, runs)
         part, preset = ("test", "full") if job.test else ("validation", "quick")
-        found |= {part: report(classifier, getattr(split_of(job.regime), part), regime, preset)}
+        found = {**saved["training"], part: report(classifier, getattr(split, part), regime, preset)}
         if job.last:
-            classifier.model.load_state_dict(last.state)
-            found["last"] = report(classifier, getattr(split_of(job.regime), part), regime, preset)
+            classifier.model.load_state_dict(saved["last"])
+            found["last"] = report(classifier, getattr(split, part), regime, preset)
         return found
 
-    found = remembered(job.file(results), results, compute)
-    if found["settings"] != named["settings"]:
-        print(f"{job.file(results)} is of other settings than {job.candidate} has now: {found['settings']}", flush=True)
-    chosen: Json = found["test" if job.test else "validation"]
+    remembered(job.file(results), results, compute)
+    chosen: Json = read_all([job], results)[job]["test" if job.test else "validation"]
     return chosen
 
 
-def trained_before(model: Path, classifier: Any, named: Json) -> Json | None:
-    """Put a model into the classifier that a stopped report left, and return what its training said of itself."""
-    saved = torch.load(model, weights_only=True) if model.exists() else {}
-    found: Json = saved.get("training", {})
-    if any(found.get(key) != value for key, value in named.items()):
-        return None
+def trained(classifier: Any, job: Job, runs: Path) -> Json:
+    """Put the trained model into the classifier; return it, that of the last epoch, and what the training says.
+
+    A model that a stopped report left, or another report on the same training, is not trained again.
+    """
+    file = job.model(runs)
+    saved: Json = torch.load(file, weights_only=True) if file.exists() else {}
+    if differing(saved.get("training", {}), job):
+        saved = train(classifier, job, runs)
+        part = file.with_suffix(".part")
+        torch.save(saved, part)
+        part.replace(file)
+        shutil.rmtree(checkpoints_of(job, runs))
     classifier.model.load_state_dict(saved["model"])
-    return found
+    return saved
+
+
+def differing(found: Json, job: Job) -> list[str]:
+    """Return what a training was otherwise than the job would be; what it does not tell is not held against it."""
+    return [name for name, value in job.named().items() if found.get(name, value) != value] if found else ["all"]
 
 
 def read_all(jobs: Sequence[Job], results: Path) -> dict[Job, Json]:
-    """Return the results that are there already."""
-    return {job: json.loads(job.file(results).read_text()) for job in jobs if job.file(results).exists()}
+    """Return the results that are there already; those of another training end the script."""
+    found = {job: json.loads(job.file(results).read_text()) for job in jobs if job.file(results).exists()}
+    for job, one in found.items():
+        for name in differing(one, job):
+            raise SystemExit(
+                f"{job.file(results)} is of another training. Its {name}: {one.get(name)}; now: {job.named()[name]}. "
+                "Move it away, or give another folder as --results."
+            )
+    return found
 
 
 def remembered(file: Path, results: Path, compute: Callable[[], Json]) -> Json:
@@ -181,9 +211,15 @@ def first_validated(candidate: Candidate, epochs: int) -> int:
     return min(round(candidate.burn_in * epochs), epochs - 1)
 
 
-def train(classifier: Any, candidate: Candidate, regime: Regime, job: Job, runs: Path, last: LastModel) -> Json:
-    """Train by the protocol, or go on with it; return what the training says of itself."""
-    data, folder = split_of(job.regime), runs / job.regime / f"{job.candidate}-{job.seed}"
+def checkpoints_of(job: Job, runs: Path) -> Path:
+    """Return the folder of a training's checkpoints."""
+    return job.model(runs).with_suffix("")
+
+
+def train(classifier: Any, job: Job, runs: Path) -> Json:
+    """Train by the protocol, or go on with it; return the models and what the training says of itself."""
+    regime, candidate = REGIMES[job.regime], CANDIDATES[job.candidate]
+    data, folder, last = split_of(job.regime), checkpoints_of(job, runs), LastModel()
     trainer = candidate.trainer(classifier, regime, [Checkpoint(folder, every=2, keep=1), last])
     judge = GeometryAwarePGD(classifier, eps=regime.eps, eps_step=regime.eps / 4, max_iter=K)
     epochs = candidate.epochs(regime.passes)
@@ -202,13 +238,14 @@ def train(classifier: Any, candidate: Candidate, regime: Regime, job: Job, runs:
         resume=folder.exists(),
         verbose=False,
     )
-    shutil.rmtree(folder)
-    return {
+    training = {
+        **job.named(),
         "epochs": epochs,
         "passes": rounded(epochs * candidate.cost),
         "best_epoch": trainer.best_epoch,
         "history": [{key: rounded(record[key]) for key in KEPT} for record in trainer.history],
     }
+    return {"training": training, "model": classifier.model.state_dict(), "last": last.state}
 
 
 def scheduler_of(classifier: Any, regime: Regime, epochs: int) -> Any:
