@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 
 def is_real(value: Any) -> bool:
@@ -28,6 +29,12 @@ def to_float(value: Any, name: str) -> float:
     if isinstance(value, int) and abs(value) > LARGEST:
         raise ValueError(f"{name} is an int of more than 63 bits; expected a smaller one, or a float.")
     return float(value)
+
+
+def runs_layer_by_layer(model: nn.Module) -> bool:
+    """Whether ART's predict runs the layers of the model, one by one, in the place of a forward of its own."""
+    own = "forward" in vars(model) or type(model).forward is not nn.Sequential.forward
+    return isinstance(model, nn.Sequential) and own
 
 
 def require_int(value: Any, name: str, *, at_least: int, at_most: int = LARGEST) -> int:

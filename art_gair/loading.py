@@ -15,6 +15,8 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from art_gair.checks import runs_layer_by_layer
+
 NAMES = (("x_test", "y_test"), ("x", "y"))
 """Arrays of a data file, the first pair that it holds."""
 
@@ -63,6 +65,18 @@ def load_data(path: Path, n: int | None, scale: float | None, layout: str) -> tu
     return np.ascontiguousarray(x, dtype=np.float32) * np.float32(scale), y
 
 
+class Whole(nn.Module):
+    """Runs a model by its own forward where ART would run its layers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Run it."""
+        return self.model(x)
+
+
 def load_model(
     name: str, checkpoint: Path | None, entry: str | None, x: NDArray[Any], clip: tuple[float, float], device: str
 ) -> PyTorchClassifier:
@@ -88,6 +102,8 @@ def load_model(
         received = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else f"a {type(out).__name__}"
         raise CommandError(f"--model {name} returned {received}; expected logits, (1, classes).")
     kind = "gpu" if device == "cuda" else "cpu"
+    if runs_layer_by_layer(model):
+        model = Whole(model).eval()
     return PyTorchClassifier(
         model, nn.CrossEntropyLoss(), x.shape[1:], out.shape[1], clip_values=clip, device_type=kind
     )

@@ -27,6 +27,13 @@ from tests.models import conv_net
 def net():
     return conv_net()
 
+class Shifted(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x.flatten(1) - 0.5)
+
+def shifted():
+    return Shifted(nn.Linear(64, 10))
+
 def number():
     return 3
 
@@ -96,6 +103,16 @@ def test_the_console_command_and_the_template_are_installed() -> None:
     setup = (Path(__file__).parents[1] / "setup.py").read_text()
     assert '"art_gair = art_gair.cli:main"' in setup
     assert '"report/template.html"' in setup
+
+
+def test_a_sequential_with_a_forward_of_its_own_is_run_by_it(folder: Path) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(64, 10)
+    torch.save(nn.Sequential(linear).state_dict(), "shifted.pt")
+    assert main(arguments(model="cli_models:shifted", checkpoint="shifted.pt")) == 0
+    x, y = held_out(40)
+    right = linear(torch.from_numpy(x).flatten(1) - 0.5).argmax(dim=1).numpy() == y
+    np.testing.assert_array_equal(RobustnessReport.from_json("report/report.json").clean.correct, right)
 
 
 def test_uint8_images_of_channels_last_are_understood(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from art.exceptions import EstimatorError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from art_gair.checks import runs_layer_by_layer
 from art_gair.engine.form import PLAIN, Form
 from art_gair.engine.inputs import Box, as_tensor, check_inputs, check_labels
 from art_gair.engine.precision import without_cudnn
@@ -64,6 +65,12 @@ class TensorClassifier:
                 f"classifier is a {type(classifier).__name__}, which overrides {', '.join(overridden)}: it does not "
                 "predict by one run of its model, which is what is attacked, trained and evaluated here. Attack or "
                 "train a PyTorchClassifier around the same model; evaluate predict itself by ART's black-box attacks."
+            )
+        if runs_layer_by_layer(classifier.model):
+            raise NotImplementedError(
+                f"classifier's model is a {type(classifier.model).__name__}, an nn.Sequential with a forward of its "
+                "own, for which ART's predict runs the layers one by one. So predict and model are two functions: "
+                "derive the model from nn.Module, or put it into one."
             )
         self.module: nn.Module = classifier.model
         self.device: torch.device = classifier.device

@@ -239,7 +239,9 @@ def _evaluate(
     correct, labels = passes.correct, passes.labels
     attacks = _choose_attacks(request, passes.noise)
     title = "Robustness" if len(request.radii) == 1 else f"Robustness, eps {threat.eps:.4g}"
-    with Progress(title, shown=request.verbose and group.rank == 0 and sys.stderr.isatty()) as progress:
+    with Progress(
+        title, shown=request.verbose and group.rank == 0 and sys.stderr is not None and sys.stderr.isatty()
+    ) as progress:
         subset = torch.randperm(len(x))[:CURVE_SAMPLES].sort().values
         seconds = estimate_seconds(threat, x, labels, attacks, int(correct.sum()) / group.size, progress)
         logger.info("The evaluation takes about %s.", seconds)

@@ -136,7 +136,7 @@ def require_predict(classifier: Any, threat: Threat, passes: CleanPasses, x: Ten
     samples = threat.classifier.batch(x[:COMPARED]).cpu().numpy()
     with threat.classifier.evaluating():  # predict leaves the model in eval mode
         predicted = torch.from_numpy(np.asarray(classifier.predict(samples), dtype=np.float32))
-    expected = passes.first[:COMPARED]
+    expected = passes.first[:COMPARED].to(torch.float32)
     if predicted.shape == expected.shape and torch.allclose(predicted, expected, rtol=1e-2, atol=1e-3):
         return
     raise ValueError(

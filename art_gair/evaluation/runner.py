@@ -15,11 +15,13 @@ from art_gair.distributed.group import ALONE, Group
 from art_gair.evaluation.attacks import Attack, Try
 from art_gair.evaluation.store import Store
 from art_gair.evaluation.threat import Threat
-from art_gair.logits import probability_margins
+from art_gair.logits import best_other, probability_margins
 from art_gair.report.results import NOT_ATTACKED, AttackResult
 
 CHUNK = 1 << 20
 """Values of x that are attacked together, 4 MiB in float32, or one batch if that is more."""
+
+NAN_NOTE = "the model's output has NaN for some of its examples, which count as misclassified."
 
 
 class Runner:
@@ -94,8 +96,7 @@ class Runner:
         settled = self.threat.settle(x, attempt.x_adv)
         result.projected += int(settled.projected.sum())
         result.discarded += int(settled.discarded.sum())
-        logits = self.threat.logits(settled.x_adv)
-        classes, margins = logits.argmax(dim=1), probability_margins(logits, labels).numpy()
+        classes, margins = self._judge(self.threat.logits(settled.x_adv), labels, result.notes)
         broken = result.tries.setdefault(attempt.name, np.zeros_like(result.broken))
         broken[here] = (classes != labels).numpy()
         lower = margins < result.margins[here]
@@ -105,3 +106,13 @@ class Runner:
             if result.kappa is None:
                 result.kappa = np.full(len(self.x), NOT_ATTACKED, dtype=np.int64)
             result.kappa[here] = attempt.kappa.numpy()
+
+    @staticmethod
+    def _judge(logits: Tensor, labels: Tensor, notes: list[str]) -> tuple[Tensor, NDArray[np.float64]]:
+        """Return classes and margins; an output with NaN is misclassified, as the likeliest wrong class."""
+        lost = logits.isnan().any(dim=1)
+        if lost.any() and NAN_NOTE not in notes:
+            notes.append(NAN_NOTE)
+        margins = probability_margins(logits, labels).masked_fill(lost, -1.0)
+        wrong = best_other(logits.nan_to_num(nan=torch.finfo(logits.dtype).min), labels)[1]
+        return torch.where(lost, wrong, logits.argmax(dim=1)), margins.numpy()

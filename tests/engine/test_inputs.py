@@ -130,3 +130,18 @@ def test_a_subclass_that_predicts_alike_works() -> None:
 def test_postprocessing_is_named() -> None:
     assert TensorClassifier(build(PyTorchClassifier, postprocessing_defences=Rounded())).postprocessing == ["Rounded"]
     assert TensorClassifier(build(PyTorchClassifier)).postprocessing == []
+
+
+class Shifted(nn.Sequential):
+    """Does more than its layers."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self[0](x.flatten(1) - 0.5)
+
+
+def test_a_sequential_with_a_forward_of_its_own_is_refused_as_art_would_skip_it() -> None:
+    classifier = classifier_of(Shifted(nn.Linear(4, 3)), (4,), 3)
+    with pytest.raises(NotImplementedError, match="model is a Shifted, an nn"):
+        GeometryAwarePGD(classifier).generate(np.zeros((2, 4), dtype=np.float32))
+    tensors_of = TensorClassifier(classifier_of(nn.Sequential(Shifted(nn.Linear(4, 3))), (4,), 3))
+    assert tensors_of.nb_classes == 3

@@ -16,6 +16,7 @@ from art.defences.postprocessor import ReverseSigmoid
 from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
+from torch import nn
 
 from art_gair import AdversarialTrainerGAIRAT, BoundaryPGD, FriendlyPGD, GeometryAwarePGD, UniformWeighting
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
@@ -205,6 +206,35 @@ def test_a_classifier_without_a_range_of_inputs_is_refused() -> None:
 def test_another_kind_of_classifier_is_refused() -> None:
     with pytest.raises(EstimatorError):
         evaluate_robustness(object(), *held_out(4), eps=EPS)
+
+
+class OfLogarithms(nn.Module):
+    """Answers NaN where a feature is 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, 3, bias=False)
+        with torch.no_grad():
+            self.inner.weight.copy_(torch.eye(3, 8))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        logs = torch.log(x)
+        return self.inner(logs - logs.mean(dim=1, keepdim=True))
+
+
+def test_examples_for_which_the_model_answers_nan_count_as_misclassified_in_each_class(tmp_path: Path) -> None:
+    classifier = classifier_of(OfLogarithms(), (8,), 3)
+    x = np.random.default_rng(0).uniform(0.05, 1.0, (60, 8)).astype(np.float32)
+    y = classifier.predict(x).argmax(axis=1)
+    report = evaluate_robustness(classifier, x, y, 1.0, verbose=False)
+    assert set(y) == {0, 1, 2}
+    assert report.worst_case == 0.0
+    for attack in report.attacks:
+        assert np.isfinite(attack.margins).all()
+        assert (attack.predictions != y)[attack.broken].all()
+    assert any("has NaN for some of its examples" in note for attack in report.attacks for note in attack.notes)
+    report.save(tmp_path / "report")
+    assert RobustnessReport.from_json(tmp_path / "report" / "report.json").worst_case == 0.0
 
 
 def test_a_model_that_answers_nan_is_refused() -> None:

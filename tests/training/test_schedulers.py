@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from art.data_generators import NumpyDataGenerator, PyTorchDataGenerator
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     ConstantLR,
@@ -24,6 +25,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair.plugins import Plugin
 from tests.models import assert_same_state, classifier_of, digits, mlp, state_of, trainer_of
@@ -177,6 +179,31 @@ def test_a_list_of_rates_that_is_too_short_is_refused_before_the_training(length
     rates = [1.0] * length
     message = f"scheduler fails after epoch {epoch} of {EPOCHS}: IndexError: list index out of range"
     refused(lambda o: LambdaLR(o, lambda e: rates[e]), message)
+
+
+def test_what_a_function_remembers_is_not_used_up_before_the_training() -> None:
+    rates = iter([1.0, 0.5, 0.25, 0.125, 0.0625])
+    trainer = trainer_of(classifier())
+    base = trainer.classifier.optimizer.param_groups[0]["lr"]
+    x, y = digits(32)
+    scheduler = LambdaLR(trainer.classifier.optimizer, lambda epoch: next(rates))
+    trainer.fit(x, y, nb_epochs=3, scheduler=scheduler, verbose=False)
+    assert [record["lr"] for record in trainer.history] == [base, base / 2, base / 4]
+
+
+@pytest.mark.parametrize("kind", ["numpy", "pytorch"])
+def test_batches_that_are_dropped_are_not_counted(kind: str) -> None:
+    """20 samples in batches of 8 that are full: two steps an epoch."""
+    trainer = trainer_of(classifier())
+    x, y = digits(20)
+    if kind == "numpy":
+        generator: Any = NumpyDataGenerator(x, y, batch_size=8)
+    else:
+        data = TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+        generator = PyTorchDataGenerator(DataLoader(data, batch_size=8, drop_last=True), size=20, batch_size=8)
+    scheduler = OneCycleLR(trainer.classifier.optimizer, max_lr=0.1, total_steps=2 * 3)
+    trainer.fit_generator(generator, nb_epochs=3, scheduler=scheduler, verbose=False)
+    assert len(trainer.history) == 3
 
 
 def refused(make: Make, message: str, error: type[Exception] = ValueError, **settings: Any) -> None:
