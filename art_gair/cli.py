@@ -9,6 +9,7 @@ from pathlib import Path
 from art_gair import plots
 from art_gair.evaluation.attacks import PRESETS
 from art_gair.evaluation.evaluate import evaluate_robustness
+from art_gair.evaluation.request import folder_of
 from art_gair.loading import CommandError, load_data, load_model
 
 PROGRAM = "art_gair"
@@ -128,8 +129,9 @@ def main(argv: list[str] | None = None) -> int:
     except (CommandError, ImportError, TypeError, ValueError, NotImplementedError) as error:
         sys.stderr.write(f"{PROGRAM} evaluate: {error}\n")
         return 2
-    for report in reports:
-        folder = args.out if len(reports) == 1 else args.out / f"eps-{report.settings['eps']:.6g}"
+    radii = [report.settings["eps"] for report in reports]
+    for eps, report in zip(radii, reports, strict=True):
+        folder = args.out if len(reports) == 1 else args.out / folder_of(eps, radii)
         report.save(folder)
         sys.stdout.write(f"{report.table()}\n\nThe report is {folder / 'report.html'}\n")
     return 0

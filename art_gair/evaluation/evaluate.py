@@ -46,6 +46,7 @@ from art_gair.evaluation.request import (
     check_flag,
     check_preset,
     check_radii,
+    folder_of,
     is_list,
 )
 from art_gair.evaluation.runner import Runner
@@ -210,7 +211,8 @@ def _evaluate_radii(
             store = None
             if request.resume_from is not None and group.rank == 0:
                 fingerprint = make_fingerprint(classifier, tensor_classifier, *hashes, settings, given)
-                folder = request.resume_from if len(request.radii) == 1 else request.resume_from / f"eps-{eps:.6g}"
+                name = folder_of(eps, request.radii) if len(request.radii) > 1 else "."
+                folder = request.resume_from / name
                 store = Store(folder, fingerprint)
             generators.seed(tensor_classifier.device, request.seed)
             threat = replace(plain, eps=eps)

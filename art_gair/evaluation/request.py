@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,9 @@ def check_data(tensor_classifier: TensorClassifier, x: Any, y: Any, *, autoattac
             )
     inputs = tensor_classifier.inputs(x).cpu()
     return inputs, tensor_classifier.labels(y, len(inputs)).cpu()
+
+
+def folder_of(eps: float, radii: Sequence[float]) -> str:
+    """Return the name of a radius's folder, in six digits unless two radii agree in these."""
+    short = {f"{radius:.6g}" for radius in radii}
+    return f"eps-{eps:.6g}" if len(short) == len(radii) else f"eps-{eps!r}"

@@ -66,6 +66,12 @@ def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSample:
     name = getattr(loss, "__name__", type(loss).__name__)
     if not isinstance(loss, nn.Module) or getattr(loss, "reduction", None) not in ("mean", "sum", "none"):
         raise ValueError(f"loss {name} has no per-sample form: it is no torch module with a `reduction`.")
+    trained = [name for name, parameter in loss.named_parameters() if parameter.requires_grad]
+    if trained:
+        raise ValueError(
+            f"loss {name} has parameters to be trained, {', '.join(trained)}: a training weighs a copy of it, so they "
+            "would stay as they are. Expected a loss without, or whose requires_grad is False."
+        )
     original = copy.deepcopy(loss).to(device)
     unreduced = copy.deepcopy(original)
     unreduced.reduction = "none"  # type: ignore[assignment]

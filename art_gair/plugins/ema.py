@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -12,6 +13,11 @@ from art_gair.checks import require_number
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.model_state import State, alike, by_type, copied, copy_all, live_state, moved_to, put_back
 from art_gair.plugins.base import Candidates, Plugin
+
+logger = logging.getLogger(__name__)
+
+SHORT = (torch.float16, torch.bfloat16)
+"""Types in which an average may stand still."""
 
 VALIDATED = {"ema": ("ema",), "raw": ("raw",), "both": ("raw", "ema")}
 
@@ -49,6 +55,9 @@ class EMA(Plugin):
         self.steps = 0
         self.average, self.averaged = {}, set()
         self._begin(live_state(self.module))
+        short = {str(t.dtype) for t in self.average.values() if t is not None and t.dtype in SHORT}
+        if short:
+            logger.warning("EMA averages in %s; steps below its rounding are lost.", ", ".join(sorted(short)))
 
     def _begin(self, state: State) -> None:
         """Begin the average of these tensors where they are now."""

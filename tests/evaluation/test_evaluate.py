@@ -21,6 +21,7 @@ from torch import nn
 from art_gair import AdversarialTrainerGAIRAT, BoundaryPGD, FriendlyPGD, GeometryAwarePGD, UniformWeighting
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
 from art_gair.evaluation.attacks import MARGIN, PGD_20, PGDAttack, Try
+from art_gair.evaluation.request import folder_of
 from art_gair.report.results import NOT_ATTACKED
 from art_gair.report.statistics import interval
 from tests.evaluation.planted import EPS, Softmax, adversarially_trained, around, held_out, plain
@@ -361,6 +362,12 @@ def test_several_radii_resume_in_folders_of_their_own(tmp_path: Path) -> None:
     again = evaluate_robustness(adversarially_trained(), x, y, [0.05, 0.1], resume_from=tmp_path, verbose=False)
     for a, b in zip(first, again, strict=True):
         same(a, b)
+
+
+def test_two_radii_that_look_alike_have_two_folders() -> None:
+    assert folder_of(8 / 255, [8 / 255, 0.1]) == "eps-0.0313725"
+    names = [folder_of(eps, [8 / 255, 0.0313725]) for eps in (8 / 255, 0.0313725)]
+    assert names == ["eps-0.03137254901960784", "eps-0.0313725"]
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,18 @@ def test_samples_without_a_label_have_no_part_in_the_loss(weight: Any, reduction
     assert (values[5:] == 0).all()
     torch.testing.assert_close(values.mean(), loss(LOGITS[:5], LABELS[:5]))
     assert (per_sample(loss, 4, CPU)(LOGITS, torch.full((9,), -1)) == 0).all()
+
+
+class Tempered(nn.CrossEntropyLoss):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_t = nn.Parameter(torch.zeros(()))
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().forward(logits / self.log_t.exp(), labels)
+
+
+def test_a_loss_that_would_have_to_be_trained_is_refused() -> None:
+    with pytest.raises(ValueError, match="Tempered has parameters to be trained, log_t"):
+        per_sample(Tempered(), 4, CPU)
+    per_sample(Tempered().requires_grad_(False), 4, CPU)

@@ -354,3 +354,9 @@ def test_hooks_are_called_in_the_order_of_the_plugins() -> None:
 def test_bad_arguments_are_named(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_an_average_in_a_short_type_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = TensorClassifier(classifier_of(mlp((1, 8, 8), 10).bfloat16(), (1, 8, 8)))
+    EMA(0.9).start(classifier, torch.optim.SGD(classifier.module.parameters(), lr=0.1))
+    assert "EMA averages in torch.bfloat16" in caplog.text
