@@ -85,6 +85,6 @@ def _overfits(history: Sequence[EpochRecord], n: int) -> str | None:
         return None
     return (
         f"robust overfitting: robust accuracy on validation_data fell from {top:.1%}, its best, in epoch "
-        f"{best['epoch']} to {validated[-1][1]:.1%}, while on the training data it rose. keep_best=True keeps the best "
-        "epoch; EarlyStopping, AWP or EMA may help."
+        f"{best['epoch']}, to {fallen:.1%}, the mean of the last {len(last)}, while on the training data it rose. "
+        "keep_best=True keeps the best epoch; EarlyStopping, AWP or EMA may help."
     )
