@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, evaluate_robustness
+from art_gair import AdversarialTrainerGAIRAT, BoundaryPGD, GeometryAwarePGD, evaluate_robustness
 from art_gair.distributed.processes import PeerError
 from art_gair.distributed.start import find_group
 from tests.distributed.cases import SETTINGS
@@ -109,6 +109,19 @@ def fails_in_the_middle() -> None:
     fit(trainer_of(), augment=augment)
 
 
+def fails_while_others_choose() -> None:
+    """The others gather margins within their attack."""
+
+    def augment(x: torch.Tensor) -> torch.Tensor:
+        if rank() == 1:
+            raise LookupError("no such image")
+        return x
+
+    trainer = trainer_of()
+    trainer.attack = BoundaryPGD(trainer.classifier, **SETTINGS, budget=0.7)
+    fit(trainer, augment=augment)
+
+
 def fails_at_the_beginning() -> None:
     x, y = digits(32)
     x[3] = np.nan if rank() == 1 else 0.0
@@ -128,6 +141,7 @@ def dies() -> None:
     ("case", "told", "kind"),
     [
         (fails_in_the_middle, "process 1 of 3 failed. LookupError: no such image", "LookupError"),
+        (fails_while_others_choose, "process 1 of 3 failed. LookupError: no such image", "LookupError"),
         (fails_at_the_beginning, "process 1 of 3 failed. ValueError: x contains NaN", "ValueError"),
         (dies, "another of the 3 processes was lost", "RuntimeError"),
     ],
