@@ -1,8 +1,10 @@
-"""Hashes of tensors, by which results and checkpoints are told to belong to the same data."""
+"""Hashes of tensors and code, by which results and checkpoints are told to belong to the same data and model."""
 
 from __future__ import annotations
 
 import hashlib
+import types
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,3 +30,15 @@ def hash_rows(tensor: Tensor) -> str:
     """Return the shape, and a hash of the values or, of more than SAMPLE values, of evenly spaced rows."""
     every = max(1, tensor.numel() // SAMPLE)
     return f"{tuple(tensor.shape)} {hash_tensor(tensor[::every])}"
+
+
+def hash_code(code: types.CodeType) -> str:
+    """Return a hash of what code does: no line numbers, file names or addresses, which differ between processes."""
+    constants = [_describe_constant(constant) for constant in code.co_consts]
+    return hashlib.sha256(repr((code.co_code, constants, code.co_names)).encode()).hexdigest()[:16]
+
+
+def _describe_constant(constant: Any) -> str:
+    if isinstance(constant, types.CodeType):
+        return hash_code(constant)
+    return repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)

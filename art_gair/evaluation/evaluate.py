@@ -28,7 +28,7 @@ from art_gair.engine.placing import place
 from art_gair.evaluation.attacks import AUTOATTACK_RAND, PGD_20, PRESETS, Attack, adapt_attacks
 from art_gair.evaluation.environment import describe_environment
 from art_gair.evaluation.examples import find_examples
-from art_gair.evaluation.fingerprint import make_fingerprint
+from art_gair.evaluation.fingerprint import Description, described, make_fingerprint
 from art_gair.evaluation.gaps import find_incomplete
 from art_gair.evaluation.measure import (
     CURVE_SAMPLES,
@@ -146,7 +146,7 @@ def evaluate_robustness(
         alone is then not known, except where a comparison needs it.
     :param batch_size: samples at once.
     :param resume_from: a folder that keeps each attack's result; a call that was killed goes on there. Results of
-        another model, preprocessing, data, version or setting are refused.
+        another model, preprocessing, data, version or setting are refused, as the model is at the time of the call.
     :param verbose: show a progress bar, with an estimate of the time, where the output is a terminal.
     :param distributed: as for `fit`: None: on all processes that torchrun has started, each of which must make this
         call; each attacks a part of the samples, with random draws of its own, and all return the same report. False:
@@ -178,7 +178,9 @@ def evaluate_robustness(
         tensor_classifier = FastClassifier(classifier)
         names = check_class_names(class_names, tensor_classifier.nb_classes)
         inputs, labels = check_data(tensor_classifier, x, y, autoattack=request.needs_autoattack)
-        reports = _evaluate_radii(request, classifier, tensor_classifier, inputs, labels, names, group)
+        given, kept = [attack.attack for attack in request.attacks], request.resume_from is not None
+        with described(classifier, given, needed=kept or group.size > 1) as contents:
+            reports = _evaluate_radii(request, classifier, tensor_classifier, inputs, labels, names, group, contents)
     return reports[radii[0]] if not is_list(eps) else [reports[radius] for radius in radii]
 
 
@@ -190,33 +192,32 @@ def _evaluate_radii(
     labels: Tensor,
     class_names: list[str] | None,
     group: Group,
+    contents: Description,
 ) -> dict[float, RobustnessReport]:
-    """Evaluate from the smallest ball to the largest."""
+    """Evaluate from the smallest ball to the largest.
+
+    :param contents: of the classifier and attacks before the first forward pass, see `described`.
+    """
     hashes = hash_tensor(x), hash_tensor(labels)
-    given = [attack.attack for attack in request.attacks]
+    device = tensor_classifier.device.type
     if group.size > 1:
         settings = {**request.settings(request.radii[0]), "radii": request.radii}
-        alike = make_fingerprint(classifier, tensor_classifier, *hashes, settings, given)
+        alike = make_fingerprint(contents, device, *hashes, settings)
         require_same(group, alike, "the evaluation")
     with generators.restored():
         generators.seed(tensor_classifier.device, request.seed)
         plain = Threat(tensor_classifier, request.norm, request.radii[0], request.batch_size)
         passes = group.from_first(run_clean_passes(plain, x, labels))
         require_predict(classifier, plain, passes, x)
+        stores = _open_stores(request, contents, device, hashes) if group.rank == 0 else {}
         warnings = warn_of_model(passes.first, passes.correct)
         reports: dict[float, RobustnessReport] = {}
         fallen: NDArray[np.bool_] = np.zeros(len(x), dtype=np.bool_)
         for eps in request.radii:
             began, settings = time.perf_counter(), request.settings(eps)
-            store = None
-            if request.resume_from is not None and group.rank == 0:
-                fingerprint = make_fingerprint(classifier, tensor_classifier, *hashes, settings, given)
-                name = folder_of(eps, request.radii) if len(request.radii) > 1 else "."
-                folder = request.resume_from / name
-                store = Store(folder, fingerprint)
             generators.seed(tensor_classifier.device, request.seed)
             threat = replace(plain, eps=eps)
-            report = _evaluate(request, threat, x, passes, fallen.copy(), settings, store, warnings, group)
+            report = _evaluate(request, threat, x, passes, fallen.copy(), settings, stores.get(eps), warnings, group)
             environment = describe_environment(tensor_classifier, time.perf_counter() - began)
             if group.size > 1:
                 environment = group.from_first({**environment, "processes": group.size})
@@ -224,6 +225,18 @@ def _evaluate_radii(
             reports[eps] = replace(report, environment=environment, class_names=class_names, data_hash=data_hash)
             fallen = passes.correct & ~reports[eps].robust
     return reports
+
+
+def _open_stores(request: Request, contents: Description, device: str, hashes: tuple[str, str]) -> dict[float, Store]:
+    """Return the store of each radius, empty without `resume_from`; a folder that cannot be used ends it here."""
+    stores: dict[float, Store] = {}
+    if request.resume_from is not None:
+        for eps in request.radii:
+            name = folder_of(eps, request.radii) if len(request.radii) > 1 else "."
+            stores[eps] = Store(
+                request.resume_from / name, make_fingerprint(contents, device, *hashes, request.settings(eps))
+            )
+    return stores
 
 
 def _evaluate(

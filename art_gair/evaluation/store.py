@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
 from pathlib import Path
 
 from art_gair.report.codec import decode, encode
 from art_gair.report.results import AttackResult
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -42,21 +45,25 @@ class Store:
     def read(self, name: str) -> AttackResult | None:
         """Return what is kept of an attack; None, with a warning, where its file is torn or was changed."""
         path = self._path(name)
-        if not path.exists():
-            return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["sha256"] != _checksum(content["result"]):
                 raise ValueError("its checksum differs")
             return decode(AttackResult, content["result"])
-        except (KeyError, TypeError, ValueError) as error:
+        except FileNotFoundError:
+            return None
+        except (KeyError, OSError, TypeError, ValueError) as error:
             warnings.warn(f"{path} is damaged ({error}); the attack is run again.", UserWarning, stacklevel=2)
             return None
 
     def write(self, result: AttackResult) -> None:
-        """Keep a result."""
+        """Keep a result; where it cannot be written, a logged warning says so, and the evaluation goes on."""
         content = encode(result)
-        _write(self._path(result.name), json.dumps({"sha256": _checksum(content), "result": content}))
+        try:
+            _write(self._path(result.name), json.dumps({"sha256": _checksum(content), "result": content}))
+        except OSError as error:
+            path = self._path(result.name)
+            logger.warning("%s could not be written: %s. The evaluation goes on without it.", path, error)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"

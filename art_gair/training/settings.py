@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from art_gair.hashing import hash_tensor
+from art_gair.hashing import hash_code, hash_tensor
 
 Settings = dict[str, str]
 """Names and descriptions."""
@@ -208,19 +208,8 @@ def _outline(value: Any) -> str:
         return _without_addresses(repr(value))
     function = value.__func__ if isinstance(value, types.MethodType) else value
     if isinstance(function, types.FunctionType):
-        return f"{_name(function)} {_hash_code(function.__code__)}"
+        return f"{_name(function)} {hash_code(function.__code__)}"
     return _name(value) if isinstance(value, type) or inspect.isroutine(value) else _name(type(value))
-
-
-def _hash_code(code: types.CodeType) -> str:
-    constants = [_describe_constant(constant) for constant in code.co_consts]
-    return hashlib.sha256(repr((code.co_code, constants, code.co_names)).encode()).hexdigest()[:16]
-
-
-def _describe_constant(constant: Any) -> str:
-    if isinstance(constant, types.CodeType):
-        return _hash_code(constant)
-    return repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
 
 
 def _describe_array(value: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,3 +116,18 @@ def test_a_torn_fingerprint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text('{"eps"')
     with pytest.raises(ValueError, match=r"resume_from.* holds a torn evaluation.json"):
         evaluate(make(), tmp_path)
+
+
+def test_a_folder_that_goes_away_costs_no_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "kept"
+
+    class Removing(FastGradientMethod):
+        def generate(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
+            shutil.rmtree(folder)
+            return super().generate(x, y, **kwargs)
+
+    classifier = make()
+    with caplog.at_level(logging.WARNING, "art_gair"):
+        report = evaluate(classifier, folder, attacks=[Removing(classifier, eps=EPS)])
+    assert "Removing.json could not be written" in caplog.text
+    assert report.attack("Removing").attacked.any()

@@ -207,15 +207,16 @@ def test_a_training_goes_on_bit_for_bit_with(name: str, steps: int, tmp_path: Pa
     assert_equal(resumed(tmp_path, **parts), whole)
 
 
-class Wide(nn.Sequential):
+class Wide(nn.Module):
     """A network with settings that no parameter shows."""
 
     def __init__(self, scale: float, activation: Any) -> None:
-        super().__init__(mlp((1, 8, 8), 10))
+        super().__init__()
+        self.inner = mlp((1, 8, 8), 10)
         self.scale, self.activation = scale, activation
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(self[0](x)) * self.scale
+        out: Tensor = self.activation(self.inner(x)) * self.scale
         return out
 
 
