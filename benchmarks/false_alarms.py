@@ -192,6 +192,7 @@ def main(argv: list[str] | None = None) -> None:
         "each model and number of samples.",
         "\n".join(describe(DATA_SETS[data], EPOCHS[data]) for data in folders),
         "## Methods",
+        "Mean ± standard deviation of the models at hand (divided by their number).",
         table(summary_rows(reports)),
         "## Draws with a flag",
         table(size_rows(reports, sizes, args.draws)),
