@@ -33,8 +33,9 @@ def to_float(value: Any, name: str) -> float:
 
 def runs_layer_by_layer(model: nn.Module) -> bool:
     """Whether ART's predict runs the layers of the model, one by one, in the place of a forward of its own."""
-    own = "forward" in vars(model) or type(model).forward is not nn.Sequential.forward
-    return isinstance(model, nn.Sequential) and own
+    if not isinstance(model, nn.Sequential):
+        return False
+    return "forward" in vars(model) or type(model).forward is not nn.Sequential.forward
 
 
 def require_int(value: Any, name: str, *, at_least: int, at_most: int = LARGEST) -> int:

@@ -22,6 +22,11 @@ def margin(scores: Tensor, labels: Tensor) -> Tensor:
     return label_score(scores, labels) - best_other(scores, labels)[0]
 
 
+def is_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each sample's class is found, bool (n,); logits with NaN find none."""
+    return (logits.argmax(dim=1) == labels) & ~logits.isnan().any(dim=1)
+
+
 def kl_divergence(clean_logits: Tensor, adversarial_logits: Tensor) -> Tensor:
     """KL(f(x) || f(x_adv)) of each sample, (n,); the gradient flows through both."""
     log_p, log_q = clean_logits.log_softmax(dim=1), adversarial_logits.log_softmax(dim=1)

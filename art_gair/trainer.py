@@ -26,7 +26,7 @@ from art_gair.engine.inputs import as_tensor, check_inputs
 from art_gair.engine.placing import place
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
-from art_gair.objectives.per_sample import per_sample
+from art_gair.objectives.per_sample import per_sample, require_untrained
 from art_gair.plugins.base import Plugin
 from art_gair.training.data import Source, epochs_from_arrays, epochs_from_generator
 from art_gair.training.history import EpochRecord
@@ -107,6 +107,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         tensor_classifier = FastClassifier(classifier, type(self), precision=precision, compiled=compile)
         check_model(tensor_classifier)
         check_optimizer(classifier.optimizer, tensor_classifier)
+        require_untrained(classifier.loss, classifier.optimizer)
         per_sample(classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device)
         self.objective = AT() if objective is None else objective
         self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting

@@ -133,7 +133,7 @@ def test_a_training_that_was_stopped_after_its_last_epoch_is_not_lost(
     trainings.run_once(job, tmp_path / "expected", tmp_path / "other runs")
     owner: Any = trainings if at == "report" else shutil
     with monkeypatch.context() as patch:
-        patch.setattr(owner, at, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(owner, at, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             trainings.run_once(job, tmp_path / "results", runs)
     if at == "report":

@@ -66,12 +66,6 @@ class TensorClassifier:
                 "predict by one run of its model, which is what is attacked, trained and evaluated here. Attack or "
                 "train a PyTorchClassifier around the same model; evaluate predict itself by ART's black-box attacks."
             )
-        if runs_layer_by_layer(classifier.model):
-            raise NotImplementedError(
-                f"classifier's model is a {type(classifier.model).__name__}, an nn.Sequential with a forward of its "
-                "own, for which ART's predict runs the layers one by one. So predict and model are two functions: "
-                "derive the model from nn.Module, or put it into one."
-            )
         self.module: nn.Module = classifier.model
         self.device: torch.device = classifier.device
         self.nb_classes = int(classifier.nb_classes)
@@ -88,6 +82,24 @@ class TensorClassifier:
         """Samples that attacks have taken a gradient of so far, one for each time."""
         self._predict_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
         self._fit_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
+        if runs_layer_by_layer(self.module) and not self._agrees_with_its_layers():
+            raise NotImplementedError(
+                f"classifier's model is a {type(self.module).__name__}, an nn.Sequential with a forward of its own; "
+                "ART's predict runs its layers one by one instead. So predict and model are two functions: derive the "
+                "model from nn.Module, or put it into one."
+            )
+
+    def _agrees_with_its_layers(self) -> bool:
+        """Whether forward and layers of a Sequential give the same on two random samples."""
+        uniform = torch.rand(2, *(s or 8 for s in self.input_shape), generator=torch.Generator().manual_seed(0))
+        with self.evaluating(), torch.no_grad():
+            layered = x = self.preprocessed(self.batch(uniform))
+            try:
+                for layer in self.module.children():
+                    layered = layer(layered)
+            except Exception:
+                return False
+            return torch.equal(layered, self.module(x))
 
     def state(self) -> list[Tensor]:
         """Return the model's parameters and buffers themselves, detached; `assign` puts values into them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import dis
 import functools
 import hashlib
 import inspect
@@ -49,7 +50,9 @@ IRRELEVANT = frozenset(
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
 
-READ = (*PLAIN, tuple, Tensor, np.ndarray, nn.Module, types.FunctionType, functools.partial, type)
+FUNCTIONS = (types.FunctionType, functools.partial)
+
+READ = (*PLAIN, tuple, list, dict, set, frozenset, Tensor, np.ndarray, np.generic, nn.Module, *FUNCTIONS, type)
 """Types of global variables that a function may read and that count."""
 
 DEPTH = 40
@@ -243,12 +246,17 @@ def _describe_tensor(tensor: Tensor) -> str:
 
 def _read_globals(function: types.FunctionType) -> dict[str, Any]:
     """Return what a function may read from its module, and from other modules of the user's."""
-    names = set(_names(function.__code__))
-    read = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    asked, names = set(_globals_of(function.__code__)), set(_names(function.__code__))
+    read = {name: function.__globals__[name] for name in asked if name in function.__globals__}
     for name, value in list(read.items()):
         if isinstance(value, types.ModuleType) and _is_own(value):
             read |= {f"{name}.{key}": vars(value)[key] for key in names if key in vars(value)}
     return {name: value for name, value in read.items() if isinstance(value, READ)}
+
+
+def _globals_of(code: types.CodeType) -> list[str]:
+    own = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+    return own + [name for part in code.co_consts if isinstance(part, types.CodeType) for name in _globals_of(part)]
 
 
 def _names(code: types.CodeType) -> list[str]:
@@ -270,8 +278,12 @@ def _reduce(value: Any) -> Any:
 
 def _generated_code(module: nn.Module) -> str:
     """Return the code of a module that torch has made of another."""
-    code = module.code if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)) else ""
-    return str(code)
+    if not isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)):
+        return ""
+    try:
+        return str(module.code)
+    except AttributeError:  # a part without a forward, such as a ModuleList
+        return ""
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_gair.evaluation.threat import Threat
-from art_gair.logits import probability_margins
+from art_gair.logits import is_right, probability_margins
 from art_gair.report.results import Clean, Measurements
 
 CURVE = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
@@ -113,7 +113,7 @@ def run_curve(
         wider, left = threat.of_radius(eps), 0
         for rows in right.split(threat.batch_size):
             x_adv, _ = wider.pgd(x[rows], labels[rows], loss="ce", max_iter=20, step=0.25)
-            left += int((wider.logits(x_adv).argmax(dim=1) == labels[rows]).sum())
+            left += int(is_right(wider.logits(x_adv), labels[rows]).sum())
         points.append((eps, left, len(subset)))
     return points
 

@@ -66,12 +66,6 @@ def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSample:
     name = getattr(loss, "__name__", type(loss).__name__)
     if not isinstance(loss, nn.Module) or getattr(loss, "reduction", None) not in ("mean", "sum", "none"):
         raise ValueError(f"loss {name} has no per-sample form: it is no torch module with a `reduction`.")
-    trained = [name for name, parameter in loss.named_parameters() if parameter.requires_grad]
-    if trained:
-        raise ValueError(
-            f"loss {name} has parameters to be trained, {', '.join(trained)}: a training weighs a copy of it, so they "
-            "would stay as they are. Expected a loss without, or whose requires_grad is False."
-        )
     original = copy.deepcopy(loss).to(device)
     unreduced = copy.deepcopy(original)
     unreduced.reduction = "none"  # type: ignore[assignment]
@@ -103,4 +97,19 @@ def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, nb_classes: 
         raise ValueError(
             f"loss {name} has no per-sample form: on {n} samples it is {expected.item():g}, "
             f"the mean of its values {values.mean().item():g}."
+        )
+
+
+def require_untrained(loss: Any, optimizer: torch.optim.Optimizer | None) -> None:
+    """Refuse a loss of which the optimizer trains parameters: a training weighs a copy, and they would stay.
+
+    :raises ValueError: with their names.
+    """
+    held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
+    named = loss.named_parameters() if isinstance(loss, nn.Module) else ()
+    trained = [name for name, parameter in named if id(parameter) in held]
+    if trained:
+        raise ValueError(
+            f"loss {type(loss).__name__} has parameters that the optimizer trains, {', '.join(trained)}: a "
+            "training weighs a copy of it, so they would stay as they are. Expected a loss without."
         )

@@ -250,8 +250,8 @@ def _environment(loader: Any) -> dict[str, str]:
 
 def _length(generator: Any) -> int | None:
     """Return the batches of an epoch, None if the generator does not know."""
-    if isinstance(generator, PyTorchDataGenerator):
-        return _length(generator.iterator)
+    if isinstance(generator, PyTorchDataGenerator) and (batches := _length(generator.iterator)) is not None:
+        return batches
     if isinstance(generator, DataGenerator) and generator.size is not None:
         batches = getattr(generator, "batches_per_epoch", -(-generator.size // generator.batch_size))
         return int(batches)

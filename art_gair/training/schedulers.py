@@ -179,20 +179,21 @@ def _copy(scheduler: LRScheduler) -> LRScheduler | None:
     for group, original in zip(idle.param_groups, scheduler.optimizer.param_groups, strict=True):
         group.update({k: v for k, v in original.items() if k != "params"})
     try:
-        copied = copy.deepcopy(scheduler, {id(scheduler.optimizer): idle})
+        memo: dict[int, Any] = {id(scheduler.optimizer): idle}
+        copied = copy.deepcopy(scheduler, memo)
         for part in _parts(copied):
             if hasattr(part, "lr_lambdas"):
-                part.lr_lambdas = [_copied_function(function) for function in part.lr_lambdas]
+                part.lr_lambdas = [_copied_function(function, memo) for function in part.lr_lambdas]
     except Exception:
         return None
     return copied
 
 
-def _copied_function(function: Any) -> Any:
+def _copied_function(function: Any, memo: dict[int, Any]) -> Any:
     """Return a function that closes over copies: a rehearsal must not use up what the function remembers."""
     if not isinstance(function, FunctionType) or function.__closure__ is None:
         return function
-    cells = tuple(CellType(copy.deepcopy(cell.cell_contents)) for cell in function.__closure__)
+    cells = tuple(CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in function.__closure__)
     copied = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
     copied.__kwdefaults__ = function.__kwdefaults__
     return copied

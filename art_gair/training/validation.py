@@ -23,6 +23,7 @@ from art_gair.distributed.share import split
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.model_state import State, copied, live_state, moved_to, put_back
 from art_gair.hashing import hash_rows
+from art_gair.logits import is_right
 from art_gair.plugins.base import Candidates
 from art_gair.training.history import Accuracies
 from art_gair.training.settings import Settings, describe
@@ -204,7 +205,7 @@ class Validation:
             with self.streams.drawing(share):
                 x_adv, _ = perturb(x, labels)
             with self.classifier.attacked(x_adv) as logits_of, torch.no_grad():
-                found = logits_of(x_adv).argmax(dim=1) == labels
+                found = is_right(logits_of(x_adv), labels)
             right.append(found if share is None else group.gather_rows(found[share.own].long(), share.counts) == 1)
         return torch.cat(right).cpu()
 

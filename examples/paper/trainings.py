@@ -159,7 +159,7 @@ def trained(classifier: Any, job: Job, runs: Path) -> Json:
         part = file.with_suffix(".part")
         torch.save(saved, part)
         part.replace(file)
-        shutil.rmtree(checkpoints_of(job, runs))
+    shutil.rmtree(checkpoints_of(job, runs), ignore_errors=True)
     classifier.model.load_state_dict(saved["model"])
     return saved
 

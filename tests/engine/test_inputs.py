@@ -145,3 +145,22 @@ def test_a_sequential_with_a_forward_of_its_own_is_refused_as_art_would_skip_it(
         GeometryAwarePGD(classifier).generate(np.zeros((2, 4), dtype=np.float32))
     tensors_of = TensorClassifier(classifier_of(nn.Sequential(Shifted(nn.Linear(4, 3))), (4,), 3))
     assert tensors_of.nb_classes == 3
+
+
+class Chained(nn.Sequential):
+    """Does what its layers do."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forward_that_runs_the_layers_and_models_that_torch_has_made_are_taken() -> None:
+    inner = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    x, y = np.full((2, 4), 0.5, dtype=np.float32), np.array([0, 1])
+    expected = GeometryAwarePGD(classifier_of(inner, (4,), 3), num_random_init=0).generate(x, y)
+    for model in (Chained(*inner), torch.jit.trace(inner, torch.zeros(2, 4)), torch.jit.script(inner)):
+        attack = GeometryAwarePGD(classifier_of(model, (4,), 3, optimizer=None), num_random_init=0)
+        np.testing.assert_array_equal(attack.generate(x, y), expected)

@@ -234,6 +234,7 @@ def test_examples_for_which_the_model_answers_nan_count_as_misclassified_in_each
         assert np.isfinite(attack.margins).all()
         assert (attack.predictions != y)[attack.broken].all()
     assert any("has NaN for some of its examples" in note for attack in report.attacks for note in attack.notes)
+    assert report.curve[-1][1] == 0
     report.save(tmp_path / "report")
     assert RobustnessReport.from_json(tmp_path / "report" / "report.json").worst_case == 0.0
 

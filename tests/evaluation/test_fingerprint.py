@@ -260,3 +260,44 @@ def test_a_script_without_source_has_the_same_fingerprint_in_another_process() -
         return done.stdout
 
     assert run("1") == run("2") != ""
+
+
+CONFIG = {"scale": 1.0}
+layer = 2.0
+"""Named like an attribute that a forward reads; it reads no such global."""
+
+
+def by_config(x: Tensor) -> Tensor:
+    return x * CONFIG["scale"]
+
+
+def test_a_dictionary_that_a_function_reads_counts_and_a_global_named_like_an_attribute_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classifier = classifier_of(Cleaned(by_config), (4,), 3)
+    before = describe_contents(classifier)
+    monkeypatch.setattr(sys.modules[__name__], "layer", 3.0)
+    assert describe_contents(classifier) == before
+    monkeypatch.setitem(CONFIG, "scale", 2.0)
+    assert describe_contents(classifier) != before
+
+
+class WithParts(nn.Module):
+    """Has parts whose forward is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts, self.unused = nn.ModuleList([nn.Linear(4, 3)]), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_models_that_torch_has_made_are_described() -> None:
+    model = WithParts()
+    found = [describe_contents(classifier_of(m, (4,), 3, optimizer=None)) for m in (torch.jit.script(model), model)]
+    traced = describe_contents(classifier_of(torch.jit.trace(model, torch.zeros(2, 4)), (4,), 3, optimizer=None))
+    assert len({str(description) for description in (*found, traced)}) == 3

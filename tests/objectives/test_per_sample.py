@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_gair.objectives.per_sample import per_sample
+from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD
+from art_gair.objectives.per_sample import per_sample, require_untrained
+from tests.models import classifier_of
 
 CPU = torch.device("cpu")
 LOGITS, LABELS = torch.randn(9, 4), torch.tensor([0, 1, 2, 3, 3, 3, 0, 1, 2])
@@ -97,7 +99,12 @@ class Tempered(nn.CrossEntropyLoss):
         return super().forward(logits / self.log_t.exp(), labels)
 
 
-def test_a_loss_that_would_have_to_be_trained_is_refused() -> None:
-    with pytest.raises(ValueError, match="Tempered has parameters to be trained, log_t"):
-        per_sample(Tempered(), 4, CPU)
-    per_sample(Tempered().requires_grad_(False), 4, CPU)
+def test_a_loss_that_the_optimizer_trains_is_refused() -> None:
+    loss, model = Tempered(), nn.Linear(4, 3)
+    both = torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.1)
+    with pytest.raises(ValueError, match="Tempered has parameters that the optimizer trains, log_t"):
+        require_untrained(loss, both)
+    require_untrained(loss, torch.optim.SGD(model.parameters(), lr=0.1))
+    classifier = classifier_of(model, (4,), 3, loss=loss, optimizer=both)
+    with pytest.raises(ValueError, match="log_t"):
+        AdversarialTrainerGAIRAT(classifier, GeometryAwarePGD(classifier))

@@ -191,6 +191,21 @@ def test_what_a_function_remembers_is_not_used_up_before_the_training() -> None:
     assert [record["lr"] for record in trainer.history] == [base, base / 2, base / 4]
 
 
+def test_functions_that_share_what_they_close_over_share_its_copy() -> None:
+    trainer = trainer_of(classifier())
+    x, y = digits(32)
+    optimizer, shared = trainer.classifier.optimizer, {"epoch": 0}
+
+    def first(epoch: int) -> float:
+        shared["epoch"] = epoch + 1
+        return 1.0
+
+    optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)]})
+    scheduler = LambdaLR(optimizer, [first, lambda epoch: 1.0 / shared["epoch"]])
+    trainer.fit(x, y, nb_epochs=2, scheduler=scheduler, verbose=False)
+    assert shared == {"epoch": 3}
+
+
 @pytest.mark.parametrize("kind", ["numpy", "pytorch"])
 def test_batches_that_are_dropped_are_not_counted(kind: str) -> None:
     """20 samples in batches of 8 that are full: two steps an epoch."""
