@@ -143,8 +143,8 @@ def test_a_sequential_with_a_forward_of_its_own_is_refused_as_art_would_skip_it(
     classifier = classifier_of(Shifted(nn.Linear(4, 3)), (4,), 3)
     with pytest.raises(NotImplementedError, match="model is a Shifted, an nn"):
         GeometryAwarePGD(classifier).generate(np.zeros((2, 4), dtype=np.float32))
-    tensors_of = TensorClassifier(classifier_of(nn.Sequential(Shifted(nn.Linear(4, 3))), (4,), 3))
-    assert tensors_of.nb_classes == 3
+    inside = classifier_of(nn.Sequential(Shifted(nn.Linear(4, 3))), (4,), 3)
+    assert GeometryAwarePGD(inside).generate(np.zeros((2, 4), dtype=np.float32)).shape == (2, 4)
 
 
 class Chained(nn.Sequential):
@@ -164,3 +164,20 @@ def test_a_forward_that_runs_the_layers_and_models_that_torch_has_made_are_taken
     for model in (Chained(*inner), torch.jit.trace(inner, torch.zeros(2, 4)), torch.jit.script(inner)):
         attack = GeometryAwarePGD(classifier_of(model, (4,), 3, optimizer=None), num_random_init=0)
         np.testing.assert_array_equal(attack.generate(x, y), expected)
+
+
+class Noisy(Chained):
+    """Draws in eval mode as well, and takes images of 16 features or more."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        assert x.shape[1] >= 16
+        return super().forward(x + 0 * torch.rand_like(x))
+
+
+def test_holding_a_sequential_against_its_layers_draws_nothing_and_needs_no_size() -> None:
+    noisy = classifier_of(Noisy(nn.Linear(16, 3)), (16,), 3)
+    before = torch.get_rng_state()
+    TensorClassifier(noisy)
+    assert torch.equal(torch.get_rng_state(), before)
+    free = PyTorchClassifier(Noisy(nn.Linear(16, 3)), nn.CrossEntropyLoss(), (None,), 3, clip_values=(0.0, 1.0))
+    assert TensorClassifier(free).input_shape == (None,)
