@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copyreg
-import dis
-import functools
 import hashlib
 import inspect
 import re
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,16 +18,11 @@ from art.estimators import BaseEstimator
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from art_gair.evaluation.code import PLAIN, generated_code, is_installed, is_versioned, read_globals, unwrap
 from art_gair.hashing import hash_code, hash_tensor
-
-VERSIONED = frozenset(("art", "art_gair", "builtins", "numpy", "pyautoattack", "scipy", "torch"))
-"""Packages whose version stands in a fingerprint: their classes and functions count by name."""
 
 OPAQUE = ("torch._dynamo", "torch._inductor", "torch.fx")
 """Modules whose objects hold what torch makes of a model, apart from the model itself."""
-
-INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
-"""Where installed code lies; what it reads from its own module does not count."""
 
 STANDARD = frozenset(vars(nn.Module()))
 """Attributes that every module has."""
@@ -47,13 +39,6 @@ IRRELEVANT = frozenset(
     )
 )
 """What ART's objects hold that does not change results, that a first use makes, or that is described elsewhere."""
-
-PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
-
-FUNCTIONS = (types.FunctionType, functools.partial)
-
-READ = (*PLAIN, tuple, list, dict, set, frozenset, Tensor, np.ndarray, np.generic, nn.Module, *FUNCTIONS, type)
-"""Types of global variables that a function may read and that count."""
 
 DEPTH = 40
 """How deep objects inside objects are described."""
@@ -131,7 +116,7 @@ class Describer:
 
     def sources(self, module: nn.Module) -> list[str]:
         """Describe the code of each class of module."""
-        return sorted({f"{self.describe(type(m))} {_generated_code(m)}" for m in module.modules()})
+        return sorted({f"{self.describe(type(m))} {generated_code(m)}" for m in module.modules()})
 
     def hooks(self, module: nn.Module) -> dict[str, dict[str, Any]]:
         """Describe the hooks of modules by their names, and those of all modules."""
@@ -146,23 +131,23 @@ class Describer:
         return [(_name(base), self._body(base)) for base in cls.__mro__ if base is not object]
 
     def _body(self, cls: type) -> dict[str, str]:
-        if _is_versioned(cls.__module__):
+        if is_versioned(cls.__module__):
             return {}
-        held = {key: _unwrap(value) for key, value in sorted(vars(cls).items())}
+        held = {key: unwrap(value) for key, value in sorted(vars(cls).items())}
         functions = {key: value for key, value in held.items() if isinstance(value, types.FunctionType)}
         path = getattr(sys.modules.get(cls.__module__), "__file__", None)
-        values = {} if _is_installed(path) else {k: v for k, v in held.items() if not k.startswith("__")}
+        values = {} if is_installed(path) else {k: v for k, v in held.items() if not k.startswith("__")}
         return {key: self.describe(value) for key, value in {**functions, **values}.items()}
 
     def _function(self, function: types.FunctionType) -> Any:
         if function.__globals__.get("__name__", "").startswith(OPAQUE):
             return _name(function), self.describe(getattr(function, "_torchdynamo_orig_callable", None))
-        if _is_versioned(function.__globals__.get("__name__")) and not function.__closure__:
+        if is_versioned(function.__globals__.get("__name__")) and not function.__closure__:
             return _name(function)
         cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
         defaults = function.__defaults__, function.__kwdefaults__
         attributes = self._attributes(vars(function))
-        read = {} if _is_installed(function.__code__.co_filename) else self._attributes(_read_globals(function))
+        read = {} if is_installed(function.__code__.co_filename) else self._attributes(read_globals(function))
         code = function.__qualname__, hash_code(function.__code__)
         return *code, self._all(cells), self.describe(defaults), attributes, read
 
@@ -244,64 +229,12 @@ def _describe_tensor(tensor: Tensor) -> str:
         return f"{type(tensor).__qualname__} {tensor.dtype} {tensor.layout}"
 
 
-def _read_globals(function: types.FunctionType) -> dict[str, Any]:
-    """Return what a function may read from its module, and from other modules of the user's."""
-    asked, names = set(_globals_of(function.__code__)), set(_names(function.__code__))
-    read = {name: function.__globals__[name] for name in asked if name in function.__globals__}
-    for name, value in list(read.items()):
-        if isinstance(value, types.ModuleType) and _is_own(value):
-            read |= {f"{name}.{key}": vars(value)[key] for key in names if key in vars(value)}
-    return {name: value for name, value in read.items() if isinstance(value, READ)}
-
-
-def _globals_of(code: types.CodeType) -> list[str]:
-    own = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-    return own + [name for part in code.co_consts if isinstance(part, types.CodeType) for name in _globals_of(part)]
-
-
-def _names(code: types.CodeType) -> list[str]:
-    nested = [name for part in code.co_consts if isinstance(part, types.CodeType) for name in _names(part)]
-    return [*code.co_names, *nested]
-
-
-def _unwrap(value: Any) -> Any:
-    """Return the function behind a method or a property."""
-    for name in ("__func__", "fget", "func"):
-        if isinstance(value, (staticmethod, classmethod, property, functools.cached_property)):
-            value = getattr(value, name, value)
-    return value
-
-
 def _reduce(value: Any) -> Any:
     return value.__reduce_ex__(4)
 
 
-def _generated_code(module: nn.Module) -> str:
-    """Return the code of a module that torch has made of another."""
-    if not isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)):
-        return ""
-    try:
-        return str(module.code)
-    except AttributeError:  # a part without a forward, such as a ModuleList
-        return ""
-
-
 def _is_compiled(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch._dynamo")
-
-
-def _is_versioned(name: str | None) -> bool:
-    return (name or "").split(".")[0] in VERSIONED
-
-
-def _is_installed(path: str | None) -> bool:
-    return path is not None and path.startswith(INSTALLED)
-
-
-def _is_own(module: types.ModuleType) -> bool:
-    """Whether a module is the user's, neither installed nor built in."""
-    path = getattr(module, "__file__", None)
-    return path is not None and not _is_installed(path) and not _is_versioned(module.__name__)
 
 
 def _name(value: Any) -> str:
