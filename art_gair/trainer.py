@@ -28,6 +28,7 @@ from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample, require_untrained
 from art_gair.plugins.base import Plugin
+from art_gair.training.best_epoch import ending_with
 from art_gair.training.data import Source, epochs_from_arrays, epochs_from_generator
 from art_gair.training.history import EpochRecord
 from art_gair.training.hooks import runs_on_each_process
@@ -49,7 +50,7 @@ from art_gair.training.resume import find_checkpoint
 from art_gair.training.settings import note_settings_left
 from art_gair.training.streams import Streams
 from art_gair.training.train_mode import TrainMode
-from art_gair.training.validation import Validation, ending_with, make_validation
+from art_gair.training.validation import Validation, make_validation
 from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
 from art_gair.weighting.uniform import UniformWeighting

@@ -26,8 +26,9 @@ from art_gair import (
 )
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.plugins import Plugin, StopTraining
+from art_gair.training.best_epoch import BestEpoch
 from art_gair.training.history import Accuracies
-from art_gair.training.validation import BestEpoch, Validation
+from art_gair.training.validation import Validation
 from art_gair.weighting import Weighting
 from tests.models import assert_same_state, classifier_of, digits, digits_classifier, mlp, state_of, trainer_of
 
