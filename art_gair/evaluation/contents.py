@@ -32,7 +32,7 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backwa
 
 IRRELEVANT = frozenset(
     (
-        *("estimator", "verbose", "summary_writer", "tensor_board"),
+        *("estimator", "verbose", "summary_writer", "_summary_writer", "_summary_writer_arg", "tensor_board"),
         "_optimizer",
         "_broadcastable_mean",
         "_broadcastable_std",
@@ -184,8 +184,9 @@ class Describer:
         return self._reduced(value)
 
     def attack(self, attack: Any) -> Any:
-        """Describe an ART attack by its class, settings and the classifier that it runs on."""
-        settings = {name: getattr(attack, name, None) for name in attack.attack_params}
+        """Describe an attack by class, settings and the classifier that it runs on; a user's by all that it holds."""
+        settings = {} if is_versioned(type(attack).__module__) else dict(vars(attack))
+        settings |= {name: getattr(attack, name, None) for name in attack.attack_params}
         held = self._attributes(settings, IRRELEVANT)
         return self.describe(type(attack)), held, self.describe(getattr(attack, "estimator", None))
 

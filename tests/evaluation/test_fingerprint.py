@@ -223,11 +223,22 @@ def test_a_model_that_counts_its_passes_is_resumed(tmp_path: Path) -> None:
         evaluate(classifier, attack)
     first = evaluate(classifier, attack)  # with the same objects
     other = make(Counting())  # as a new process has it
-    again = evaluate(other, make_attack(other))
+    again = evaluate(other, make_attack(other, 1))
     assert [report.worst_case for report in first] == [report.worst_case for report in again]
     other = make(Counting(calls=7))
     with pytest.raises(ValueError, match="another evaluation: model's attributes differ"):
-        evaluate(other, make_attack(other))
+        evaluate(other, make_attack(other, 1))
+
+
+def test_what_a_users_attack_holds_beside_its_parameters_counts() -> None:
+    def describe(strength: float) -> dict[str, str]:
+        attack = Interrupting(classifier, eps=0.1)
+        attack.targets = [strength]
+        return describe_contents(classifier, [attack])
+
+    classifier = make(Cleaned())
+    assert describe(1) == describe(1)
+    assert differing(describe(1), describe(2)) == ["attacks"]
 
 
 SCRIPT = """
