@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0])
     args = arguments.parse_args(argv)
     args.results = results_of(args)
-    names = [name for group in ABLATIONS.values() for name in group]
+    names = dict.fromkeys(name for group in ABLATIONS.values() for name in group)
     jobs = [Job(REGIMES[args.form], name, seed) for seed in args.seeds for name in names]
     run_all(jobs, args)
     found = read_all(jobs, args.results)

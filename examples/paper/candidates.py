@@ -232,4 +232,5 @@ ABLATIONS: dict[str, dict[str, Candidate]] = {
 
 CANDIDATES: dict[str, Candidate] = SEARCH | METHODS
 for group in ABLATIONS.values():
+    group["gairat"] = SEARCH["gairat"]  # stands in each table
     CANDIDATES |= group
