@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from art_gair import AT
+from art_gair.storage.lock import FolderLock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "paper"))
 import ablations
@@ -68,7 +69,7 @@ def test_a_search_is_the_same_again_and_runs_nothing_twice(tmp_path: Path, capsy
     first, second = ([read(tmp_path / f / "results" / name) for name in names] for f in ("a", "b"))
     assert first == second
     assert [one["epochs"] for one in first] == [2, 4]
-    assert "| at | 0 | 2 |" in capsys.readouterr().out
+    assert "| at | 2 | 22.0 | 2 |" in capsys.readouterr().out
     before = (tmp_path / "a" / "results" / "times.tsv").read_text()
     search.main([*arguments, *folders(tmp_path / "a")])
     assert (tmp_path / "a" / "results" / "times.tsv").read_text() == before
@@ -121,8 +122,62 @@ def test_results_of_other_settings_end_the_script(tmp_path: Path, monkeypatch: p
         search.main(arguments)
     monkeypatch.setitem(candidates.CANDIDATES, "at", candidates.Candidate())
     monkeypatch.setitem(regimes.REGIMES, "digits", replace(regimes.REGIMES["digits"], eps=0.1))
-    with pytest.raises(SystemExit, match=r"Its regime_settings: eps=0\.2"):
+    with pytest.raises(SystemExit, match=r"Its regime_settings: data=.*, eps=0\.2"):
         search.table(tmp_path / "results", "digits")
+
+
+@pytest.mark.parametrize("name", ["network", "data"])
+def test_a_regime_says_which_network_and_data_it_has(name: str) -> None:
+    regime = regimes.REGIMES["digits"]
+    other: Any = {"network": lambda: regimes.digits_cnn(8), "data": "others"}
+    assert replace(regime, **{name: other[name]}).settings() != regime.settings()
+
+
+def test_a_result_that_does_not_say_what_it_depends_on_is_refused(tmp_path: Path) -> None:
+    arguments = ["--regimes", "digits", "--candidates", "at", *folders(tmp_path)]
+    search.main(arguments)
+    file = trainings.Job("digits", "at").file(tmp_path / "results")
+    file.write_text(json.dumps({key: value for key, value in read(file).items() if key != "protocol"}))
+    with pytest.raises(SystemExit, match="Its protocol: None; now: 12 validations"):
+        search.main(arguments)
+
+
+def test_a_training_of_another_process_is_left_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--regimes", "digits", "--candidates", "at", "arow", *folders(tmp_path)]
+    folder = trainings.checkpoints_of(trainings.Job("digits", "at"), tmp_path / "runs")
+    folder.mkdir(parents=True)
+    lock = FolderLock(folder)
+    lock.acquire()
+    search.main(arguments)
+    lock.release()
+    assert "digits at 0: another process trains it now" in capsys.readouterr().out
+    jobs = [trainings.Job("digits", name) for name in ("at", "arow")]
+    assert [job.file(tmp_path / "results").exists() for job in jobs] == [False, True]
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+def test_a_training_of_the_capacity_experiment_is_resumed_after_a_stop(
+    eps: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    form, folder = replace(capacity.FORMS["digits"], images=96, epochs=2), tmp_path / "stopped"
+    expected = capacity.train(form, ("width 2", eps), tmp_path / "expected")
+    with monkeypatch.context() as patch:
+        patch.setattr(capacity, "measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            capacity.train(form, ("width 2", eps), folder)
+    assert capacity.train(form, ("width 2", eps), folder) == expected
+    assert "has 2 trained epochs, and no more are to be trained" in caplog.text
+
+
+def test_a_result_of_the_capacity_experiment_is_not_taken_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = replace(capacity.FORMS["digits"], images=96, epochs=1)
+    monkeypatch.setitem(capacity.FORMS, "digits", form)
+    capacity.main(["--form", "digits", *folders(tmp_path)])
+    monkeypatch.setitem(capacity.FORMS, "digits", replace(form, epochs=2))
+    with pytest.raises(SystemExit, match="Its epochs: 1; now: 2"):
+        capacity.main(["--form", "digits", *folders(tmp_path)])
 
 
 @pytest.mark.parametrize("at", ["report", "rmtree"])

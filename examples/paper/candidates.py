@@ -38,8 +38,10 @@ FORWARD = 1 / 3
 """What a forward pass costs alone, in passes forward and backward."""
 
 BOUNDS_PASSES = 6.7
-"""Passes that BoundaryPGD's default bounds are taken to need, of K. They needed 6.1 to 6.5 in the runs that exist, so
-these took 157 to 164 of 176 passes."""
+"""Passes that BoundaryPGD's default bounds are taken to need, of K; they needed 6.1 to 6.5."""
+
+EMA_DECAY = 0.995
+AWP_GAMMA = 0.005
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +54,9 @@ class Candidate:
     :param step: length of a step, as a multiple of that.
     :param radius: of the training's ball, as a multiple of the regime's eps, by which all are judged.
     :param loss: what the attack maximises; None: what the objective asks for.
-    :param taus: of FriendlyPGD, in its place: at first, from 0.4 and from 0.7 of the epochs on.
+    :param taus: of FriendlyPGD, in its place: at first, and from two shares of the epochs on.
+    :param tau_from: these shares.
+    :param needs: passes that the attack is taken to need, where that is known only afterwards.
     :param smoothing: of the labels, in the classifier's own loss.
     :param compute: share of the regime's passes that it takes.
     :param idbh: whether the training images are augmented by IDBH-weak.
@@ -68,6 +72,8 @@ class Candidate:
     radius: float = 1.0
     loss: str | None = None
     taus: tuple[int, int, int] | None = None
+    tau_from: tuple[float, float] = (0.4, 0.7)
+    needs: float | None = None
     ema: bool = False
     awp: bool = False
     smoothing: float = 0.0
@@ -81,14 +87,21 @@ class Candidate:
 
     @property
     def cost(self) -> float:
-        """Passes a sample and epoch. FriendlyPGD counts as K steps: how many it needs is known only afterwards."""
-        update = 1 if isinstance(self.objective, AT) else 2
-        if self.budget == "bounds":
+        """Passes a sample and epoch, as planned."""
+        if self.needs is not None:
+            attack = self.needs
+        elif self.budget == "bounds":
             attack = BOUNDS_PASSES
         else:
             attack = self.max_iter * (1.0 if self.budget is None else float(self.budget))
+        return attack + self.beside_attack
+
+    @property
+    def beside_attack(self) -> float:
+        """Passes a sample and epoch of all but the attack's steps."""
+        update = 1 if isinstance(self.objective, AT) else 2
         clean = FORWARD if self.objective.attack["loss"] == "kl" else 0.0
-        return attack + clean + update * (2 if self.awp else 1)
+        return clean + update * (2 if self.awp else 1)
 
     def epochs(self, passes: float) -> int:
         """Return how many epochs fit in so many passes a sample."""
@@ -102,7 +115,8 @@ class Candidate:
         settings |= {} if self.loss is None else {"loss": self.loss}
         epochs = self.epochs(regime.passes)
         if self.taus is not None:
-            tau = Piecewise(self.taus, sorted({max(1, round(0.4 * epochs)), max(2, round(0.7 * epochs))}))
+            starts = (max(n, round(share * epochs)) for n, share in enumerate(self.tau_from, start=1))
+            tau = Piecewise(self.taus, sorted(set(starts)))
             attack: GeometryAwarePGD = FriendlyPGD(classifier, tau=tau, **settings)
         elif self.budget is None:
             attack = GeometryAwarePGD(classifier, **settings)
@@ -111,8 +125,8 @@ class Candidate:
         else:
             settings |= {"budget": float(self.budget), "first_steps": self.first_steps}
             attack = BoundaryPGD(classifier, **settings)
-        plugins: list[Plugin] = [AWP(0.005, start_epoch=epochs // 20)] if self.awp else []
-        plugins += [EMA(0.995, validate="both")] if self.ema else []
+        plugins: list[Plugin] = [AWP(AWP_GAMMA, start_epoch=epochs // 20)] if self.awp else []
+        plugins += [EMA(EMA_DECAY, validate="both")] if self.ema else []
         return AdversarialTrainerGAIRAT(
             *(classifier, attack, self.weighting),
             objective=self.objective,
@@ -205,8 +219,8 @@ def _gairat(**settings: Any) -> Candidate:
 
 METHODS: dict[str, Candidate] = {
     **{name: SEARCH[name] for name in ("at", "gairat", "trades", "mart", "mail_trades", "arow")},
-    "fat": Candidate(taus=(0, 1, 2)),
-    "gair_fat": _gairat(weighting=TanhWeighting(0.0), taus=(0, 3, 6)),
+    "fat": Candidate(taus=(0, 1, 2), tau_from=(50 / 120, 90 / 120), needs=7.8),
+    "gair_fat": _gairat(weighting=TanhWeighting(0.0), taus=(0, 3, 6), needs=8.2),
     "gair_trades": _gairat(objective=TRADES(6.0)),
     "gair_mart": _gairat(objective=MART(5.0)),
     "mail_at": Candidate(weighting=MarginWeighting(10.0, 0.5), burn_in=0.75),

@@ -10,7 +10,6 @@ widths. Paper's form: CIFAR-10, 100 epochs, three networks.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -20,17 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from candidates import CANDIDATES, K
+from candidates import K
 from matplotlib.figure import Figure
 from models import ResNet18, SmallCNN, wide_resnet
-from regimes import BATCH, REGIMES, digits_cnn, fashion_cnn
+from regimes import BATCH, REGIMES, Regime, digits_cnn, fashion_cnn
 from tables import markdown
 from torch import nn
-from trainings import Json, parser, remembered, results_of, rounded, scheduler_of, share_of, split_of
+from trainings import Json, parser, read, remembered, results_of, rounded, scheduler_of, share_of, split_of
 
-from art_gair import Checkpoint, GeometryAwarePGD, generators
+from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD, UniformWeighting
 
 SEED = 0
+
+Cell = tuple[str, float]
+"""A network's name, and eps."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,24 @@ class Form:
     eps: tuple[float, ...]
     network: str
 
-    def cells(self) -> list[tuple[str, float]]:
+    def cells(self) -> list[Cell]:
         """Return network and eps of each training; eps 0 is standard training."""
         usual = REGIMES[self.regime].eps
         by_network = [(network, eps) for network in self.networks for eps in (0.0, usual)]
         return [*by_network, *((self.network, eps) for eps in self.eps if eps != usual)]
+
+    def regime_of(self, cell: Cell) -> Regime:
+        """Return what a training depends on beside the number of images and epochs."""
+        return replace(REGIMES[self.regime], network=self.networks[cell[0]], eps=cell[1], augment=None)
+
+    def named(self, cell: Cell) -> Json:
+        """Return what a result depends on."""
+        settings = {"regime_settings": self.regime_of(cell).settings(), "images": self.images, "epochs": self.epochs}
+        return {"network": cell[0], "eps": rounded(cell[1]), **settings, "K": K, "seed": SEED}
+
+    def file(self, cell: Cell, results: Path) -> Path:
+        """Return where a result stands."""
+        return results / "capacity" / self.regime / f"{cell[0].replace(' ', '-')}-eps-{cell[1]:.4f}.json"
 
 
 WIDTHS: dict[str, Callable[[], nn.Module]] = {f"width {w}": partial(fashion_cnn, w) for w in (2, 4, 8, 16, 32, 64)}
@@ -73,46 +88,62 @@ def main(argv: list[str] | None = None) -> None:
     args.results = results_of(args)
     torch.set_num_threads(1)
     form = FORMS[args.form]
-    files = {cell: file_of(args.form, *cell, args.results) for cell in form.cells()}
-    work = [cell for cell in share_of(form.cells(), args.share) if not files[cell].exists()]
+    work = [cell for cell in share_of(form.cells(), args.share) if not form.file(cell, args.results).exists()]
     began = time.perf_counter()
     for done, cell in enumerate(work, start=1):
-        one = remembered(files[cell], args.results, partial(train, form, cell, args.runs / "capacity"))
+        folder = args.runs / "capacity" / form.file(cell, Path()).with_suffix("").name
+        make = partial(train, form, cell, folder)
+        one = remembered(form.file(cell, args.results), args.results, form.named(cell), make)
+        shutil.rmtree(folder)
         minutes = (time.perf_counter() - began) / done * (len(work) - done) / 60
         print(f"{cell[0]}, eps {cell[1]:.3g}: error {one['error']:.1f} %; about {minutes:.0f} min left", flush=True)
-    found = {cell: json.loads(file.read_text()) for cell, file in files.items() if file.exists()}
+    found = read_all(form, args.results)
     print(table(found))
     draw(form, found).savefig(args.results / f"capacity-{args.form}.png", dpi=130)
 
 
-def file_of(form: str, network: str, eps: float, results: Path) -> Path:
-    """Return where a result stands."""
-    return results / "capacity" / form / f"{network.replace(' ', '-')}-eps-{eps:.4f}.json"
+def read_all(form: Form, results: Path) -> dict[Cell, Json]:
+    """Return the results that are there already."""
+    files = {cell: form.file(cell, results) for cell in form.cells()}
+    return {cell: read(file, form.named(cell)) for cell, file in files.items() if file.exists()}
 
 
-def train(form: Form, cell: tuple[str, float], runs: Path) -> Json:
-    """Train one network, and measure its error on the training images."""
-    network, eps = cell
-    regime = replace(REGIMES[form.regime], network=form.networks[network], eps=eps)
+class Unattacked:
+    """Standard training, as an attack that leaves the images as they are."""
+
+    max_iter = 0
+    batch_size = BATCH
+
+    def on_batches(self, classifier: Any, epoch: int) -> Any:
+        """Return the attack on batches."""
+        return lambda x, labels: (x, None)
+
+
+def train(form: Form, cell: Cell, folder: Path) -> Json:
+    """Train one network, or go on with it, and measure its error on the training images."""
+    regime = form.regime_of(cell)
     x, y = (part[: form.images] for part in split_of(form.regime).train)
     classifier = regime.classifier(SEED)
+    attack: Any = Unattacked()
+    if regime.eps > 0.0:
+        attack = GeometryAwarePGD(classifier, eps=regime.eps, eps_step=regime.eps / 4, max_iter=K)
+    trainer = AdversarialTrainerGAIRAT(
+        classifier, attack, UniformWeighting(), burn_in=0, plugins=[Checkpoint(folder, keep=1)]
+    )
+    settings: dict[str, Any] = {"seed": SEED, "verbose": False, "resume": folder.exists()}
     scheduler = scheduler_of(classifier, regime, form.epochs)
-    if eps == 0.0:
-        with generators.seeded(classifier.device, SEED):
-            classifier.fit(x, y, batch_size=BATCH, nb_epochs=form.epochs, scheduler=scheduler)
-        attacked = x
-    else:
-        folder = runs / f"{form.regime}-{network.replace(' ', '-')}-{eps:.4f}"
-        trainer = CANDIDATES["at"].trainer(classifier, regime, [Checkpoint(folder, every=2, keep=1)])
-        settings: dict[str, Any] = {"seed": SEED, "verbose": False, "resume": folder.exists()}
-        trainer.fit(x, y, batch_size=BATCH, nb_epochs=form.epochs, scheduler=scheduler, **settings)
-        shutil.rmtree(folder)
-        torch.manual_seed(SEED)
-        attacked = GeometryAwarePGD(classifier, eps=eps, eps_step=eps / 4, max_iter=K).generate(x, y)
+    trainer.fit(x, y, batch_size=BATCH, nb_epochs=form.epochs, scheduler=scheduler, **settings)
+    return measure(classifier, attack, x, y)
+
+
+def measure(classifier: Any, attack: Any, x: Any, y: Any) -> Json:
+    """Return the size of a network, and its errors in percent."""
+    torch.manual_seed(SEED)
+    attacked = x if isinstance(attack, Unattacked) else attack.generate(x, y)
     clean, robust = (float((classifier.predict(z).argmax(axis=1) == y).mean()) for z in (x, attacked))
     parameters = sum(p.numel() for p in classifier.model.parameters())
     errors = {"clean_error": rounded(100 * (1 - clean)), "error": rounded(100 * (1 - robust))}
-    return {"network": network, "eps": rounded(eps), "parameters": parameters, **errors}
+    return {"parameters": parameters, **errors}
 
 
 def table(found: dict[Any, Json]) -> str:

@@ -44,9 +44,15 @@ def main(argv: list[str] | None = None) -> None:
     if any(not job.file(args.results).exists() for job in jobs):
         return
     file = args.results / "kappa" / f"{args.form}-{args.images}.json"
-    found = remembered(file, args.results, partial(measure, jobs[0], args.runs, args.images))
+    named = named_of(jobs[0], args.images)
+    found = remembered(file, args.results, named, partial(measure, jobs[0], args.runs, args.images))
     print(table(found))
     draw(found, read_all(jobs, args.results)).savefig(args.results / f"kappa-{args.form}.png", dpi=130)
+
+
+def named_of(job: Job, images: int) -> Json:
+    """Return what the measurement depends on."""
+    return {"model": job.named(), "images": images, "eps": rounded(REGIMES[job.regime].eps)}
 
 
 def measure(job: Job, runs: Path, images: int) -> Json:
@@ -69,12 +75,7 @@ def measure(job: Job, runs: Path, images: int) -> Json:
         torch.manual_seed(0)
         kappas[title] = GeometryAwarePGD(classifier, **settings).generate_with_kappa(x, y)[1].tolist()
     signed = np.where(predicted == y, distance, -distance)
-    return {
-        "images": images,
-        "eps": rounded(regime.eps),
-        "distance": [rounded(float(d)) for d in signed],
-        "kappa": kappas,
-    }
+    return {"distance": [rounded(float(d)) for d in signed], "kappa": kappas}
 
 
 def table(found: Json) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.figure import Figure
-from tables import markdown, spread
+from tables import listed, markdown, spread
 from trainings import Job, parser, read_all, results_of, run_all
 
 METHODS = {
@@ -42,13 +42,13 @@ def main(argv: list[str] | None = None) -> None:
 def table(found: dict[Job, Any]) -> str:
     """Return the accuracies, mean and deviation over the seeds, as Markdown."""
     heads = [f"{title}, {when}" for when in ("best", "last") for title in MEASURES.values()]
-    lines = [["method", "seeds", *heads, "flags at the last epoch"]]
+    lines = [["method", "seeds", *heads, "flags at the last epoch", "processor"]]
     for method, title in METHODS.items():
         alike = [one for job, one in found.items() if job.candidate == method]
         if alike:
             cells = [spread([one[w]["accuracy"][m] for one in alike]) for w in ("validation", "last") for m in MEASURES]
-            flags = sorted({flag for one in alike for flag in one["last"]["flags"]})
-            lines.append([title, str(len(alike)), *cells, ", ".join(flags) or "none"])
+            flags = listed(flag for one in alike for flag in one["last"]["flags"])
+            lines.append([title, str(len(alike)), *cells, flags, listed(one["processor"] for one in alike)])
     return markdown(lines)
 
 

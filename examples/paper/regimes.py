@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -49,6 +51,7 @@ class Split(NamedTuple):
 class Regime:
     """What all methods of a comparison share.
 
+    :param data: which images `split` returns.
     :param lr: learning rate that the schedule begins with.
     :param milestones: shares of the epochs after which the learning rate is divided by 10.
     :param device: "cpu", or "gpu" where there must be one.
@@ -63,6 +66,7 @@ class Regime:
     shape: tuple[int, ...]
     eps: float
     passes: float
+    data: str
     augment: Callable[[], Callable[[Tensor], Tensor]] | None = None
     flips: bool = True
     lr: float = 0.05
@@ -70,10 +74,11 @@ class Regime:
     device: str = "cpu"
 
     def settings(self) -> str:
-        """Return what a training depends on beside the data and the network."""
-        names = ("eps", "passes", "flips", "lr", "milestones", "device")
+        """Return what a training depends on."""
+        names = ("data", "eps", "passes", "flips", "lr", "milestones", "device")
         augment = "" if self.augment is None else f", augment={self.augment.__name__}"
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names) + f", batch={BATCH}{augment}"
+        network = f", network={_describe_network(self.network)}"
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names) + f", batch={BATCH}{augment}{network}"
 
     def classifier(self, seed: int, smoothing: float = 0.0) -> PyTorchClassifier:
         """Return an untrained classifier with the protocol's optimizer."""
@@ -86,6 +91,11 @@ class Regime:
         return PyTorchClassifier(
             model, loss, self.shape, 10, optimizer, clip_values=(0.0, 1.0), device_type=self.device
         )
+
+
+@functools.cache
+def _describe_network(network: Callable[[], nn.Module]) -> str:
+    return hashlib.sha256(repr(network()).encode()).hexdigest()[:8]
 
 
 def strided_cnn(channels: int, widths: tuple[int, ...], size: int, hidden: int | None = None) -> nn.Sequential:
@@ -161,24 +171,33 @@ REGIMES = {
         *("digits", digits_split, digits_cnn, (1, 8, 8)),
         eps=0.2,
         passes=220,
+        data="1000/347/450 of scikit-learn's digits, split 0",
         flips=False,
     ),
     "fashion": Regime(
-        *("Fashion-MNIST, 6,000 images", lambda: fashion_split(6_000), fashion_cnn, (1, 28, 28)), eps=0.1, passes=176
+        *("Fashion-MNIST, 6,000 images", lambda: fashion_split(6_000), fashion_cnn, (1, 28, 28)),
+        eps=0.1,
+        passes=176,
+        data="first 6000/last 1000/first 1000 of the test set",
     ),
     "fashion_few": Regime(
-        *("Fashion-MNIST, 1,000 images", lambda: fashion_split(1_000), fashion_cnn, (1, 28, 28)), eps=0.1, passes=1056
+        *("Fashion-MNIST, 1,000 images", lambda: fashion_split(1_000), fashion_cnn, (1, 28, 28)),
+        eps=0.1,
+        passes=1056,
+        data="first 1000/last 1000/first 1000 of the test set",
     ),
     "cifar10": Regime(
         *("CIFAR-10, exact subset", cifar_split, cifar_cnn, (3, 32, 32)),
         eps=8 / 255,
         passes=396,
+        data="4085/1000/1017, drawn by 0",
         augment=crop_and_flip,
     ),
     "cifar10_paper": Regime(
         *("CIFAR-10", cifar_paper_split, ResNet18, (3, 32, 32)),
         eps=8 / 255,
         passes=1100,
+        data="first 49000/last 1000/10000",
         augment=crop_and_flip,
         lr=0.1,
         milestones=(0.3, 0.6),

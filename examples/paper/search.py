@@ -15,8 +15,8 @@ from pathlib import Path
 
 from candidates import CANDIDATES, SEARCH
 from regimes import REGIMES
-from tables import markdown
-from trainings import Job, parser, read_all, run_all
+from tables import kept_of, listed, looks_of, markdown, passes_of
+from trainings import Job, parser, read_all, results_of, run_all
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--seeds", nargs="+", type=int, default=[0])
     arguments.add_argument("--test", action="store_true", help="report on the test images, with AutoAttack")
     args = arguments.parse_args(argv)
+    args.results = results_of(args)
     run_all(
         [Job(r, name, s, test=args.test) for r in args.regimes for s in args.seeds for name in args.candidates], args
     )
@@ -35,20 +36,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def table(results: Path, regime: str) -> str:
-    """Return all that was found on a regime's validation images, best first, as Markdown."""
-    lines = [["candidate", "seed", "epochs", "passes", "clean", "PGD-20", "worst case", "flags"]]
-    found = {}
-    for kind in ("last", "search"):  # trained alike, reported on twice or once
-        for file in sorted((results / kind / regime).glob("*.json")):
-            candidate, seed = file.stem.rsplit("-", 1)
-            found[candidate, seed] = Job(regime, candidate, int(seed), last=kind == "last")
-    read = read_all([*found.values()], results).values()
-    for one in sorted(read, key=lambda f: (-f["validation"]["accuracy"]["worst"], f["candidate"])):
+    """Return what the search found on a regime's validation images with seed 0, best first, as Markdown."""
+    lines = [["candidate", "epochs", "passes", "looks", "clean", "PGD-20", "worst case", "flags", "kept", "processor"]]
+    jobs = {job.candidate: job for last in (True, False) for job in _jobs(regime, last) if job.file(results).exists()}
+    found = read_all([*jobs.values()], results).values()  # a training may be reported on twice
+    for one in sorted(found, key=lambda f: (-f["validation"]["accuracy"]["worst"], f["candidate"])):
         accuracy, flags = one["validation"]["accuracy"], one["validation"]["flags"]
         figures = [f"{accuracy[name]:.1f}" for name in ("clean", "pgd_20", "worst")]
-        names = [*(str(one[key]) for key in ("candidate", "seed", "epochs")), f"{one['passes']:.1f}"]
-        lines.append([*names, *figures, ", ".join(flags) or "none"])
+        counts = [str(one["epochs"]), f"{passes_of(one):.1f}", str(looks_of(one))]
+        lines.append([one["candidate"], *counts, *figures, listed(flags), kept_of(one), one["processor"]])
     return markdown(lines)
+
+
+def _jobs(regime: str, last: bool) -> list[Job]:
+    return [Job(regime, name, last=last) for name in SEARCH]
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from candidates import CANDIDATES
 from matplotlib.figure import Figure
-from trainings import Job
+from trainings import Job, Json
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
@@ -21,15 +22,37 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def accuracies(found: dict[Job, Any], part: str = "validation") -> str:
-    """Return clean, PGD-20 and worst case of each candidate over its seeds, the flags beside them, as Markdown."""
-    lines = [["candidate", "seeds", "epochs", "clean", "PGD-20", "worst case", "flags"]]
+def passes_of(one: Json) -> float:
+    """Return the passes a sample that a training took: those planned, but for the attack's, which were counted."""
+    attack = sum(record["attack_passes"] for record in one["history"])
+    return float(attack + len(one["history"]) * CANDIDATES[one["candidate"]].beside_attack)
+
+
+def looks_of(one: Json) -> int:
+    """Return how many epochs validation chose from."""
+    return sum(record["robust_accuracy"] is not None for record in one["history"])
+
+
+def kept_of(one: Json) -> str:
+    """Return which model validation kept: raw or the EMA, and its epoch, counted from 0."""
+    return f"{one['history'][one['best_epoch']]['validated_model']} {one['best_epoch']}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return each name once, in order."""
+    return ", ".join(sorted(set(names))) or "none"
+
+
+def accuracies(found: dict[Job, Json]) -> str:
+    """Return clean, PGD-20 and worst case of each candidate on validation images, mean and deviation, as Markdown."""
+    lines = [["candidate", "seeds", "epochs", "passes", "looks", "clean", "PGD-20", "worst case", "flags", "processor"]]
     for candidate in dict.fromkeys(job.candidate for job in found):
         alike = [one for job, one in found.items() if job.candidate == candidate]
-        cells = [spread([one[part]["accuracy"][m] for one in alike]) for m in ("clean", "pgd_20", "worst")]
-        flags = sorted({flag for one in alike for flag in one[part]["flags"]})
-        epochs = str(alike[0].get("epochs", ""))
-        lines.append([candidate, str(len(alike)), epochs, *cells, ", ".join(flags) or "none"])
+        passes = f"{mean(passes_of(one) for one in alike):.1f}"
+        counts = [str(len(alike)), str(alike[0]["epochs"]), passes, str(looks_of(alike[0]))]
+        cells = [spread([one["validation"]["accuracy"][m] for one in alike]) for m in ("clean", "pgd_20", "worst")]
+        flags = listed(flag for one in alike for flag in one["validation"]["flags"])
+        lines.append([candidate, *counts, *cells, flags, listed(one["processor"] for one in alike)])
     return markdown(lines)
 
 

@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from candidates import CANDIDATES, Candidate, K
+from candidates import AWP_GAMMA, CANDIDATES, EMA_DECAY, Candidate, K
 from regimes import BATCH, REGIMES, Part, Regime, Split
 
 from art_gair import Checkpoint, GeometryAwarePGD, UniformWeighting, evaluate_robustness
 from art_gair.plugins import Plugin
+from art_gair.storage.lock import LockedError
 
 VALIDATIONS = 12
 """About so many times a training is validated."""
+
+PROTOCOL = f"{VALIDATIONS} validations after the burn-in, K {K}, EMA {EMA_DECAY}, AWP {AWP_GAMMA}"
+"""What all trainings have in common."""
 
 KEPT = (
     *("epoch", "loss", "train_robust_accuracy", "clean_accuracy", "robust_accuracy", "validated_model"),
@@ -54,7 +58,7 @@ class Job:
     def named(self) -> Json:
         """Return what the training depends on."""
         settings = {"settings": repr(CANDIDATES[self.candidate]), "regime_settings": REGIMES[self.regime].settings()}
-        return {"regime": self.regime, "candidate": self.candidate, "seed": self.seed, **settings}
+        return {"regime": self.regime, "candidate": self.candidate, "seed": self.seed, **settings, "protocol": PROTOCOL}
 
     def model(self, runs: Path) -> Path:
         """Return where the trained model stands, until its report is written and after."""
@@ -101,7 +105,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def results_of(args: argparse.Namespace) -> Path:
     """Return where results go: those of the digits, a look at the scripts, never beside those of RESULTS.md."""
     results: Path = args.results
-    return args.runs / "results" if getattr(args, "form", None) == "digits" and results == RESULTS else results
+    digits = "digits" in (getattr(args, "form", None), *getattr(args, "regimes", ()))
+    return args.runs / "results" if digits and results == RESULTS else results
 
 
 def share_of(work: Sequence[Any], share: str) -> Sequence[Any]:
@@ -122,10 +127,15 @@ def run_all(jobs: Sequence[Job], args: argparse.Namespace) -> None:
         print(f"{len(missing)} trainings of {passes:,.0f} passes in all; after the first it says how long they take")
     began = time.perf_counter()
     for done, job in enumerate(missing):
-        found = run_once(job, args.results, args.runs)
+        name = f"{job.regime} {job.candidate} {job.seed}"
+        try:
+            found = run_once(job, args.results, args.runs)
+        except LockedError:
+            print(f"{name}: another process trains it now; it is left to that one", flush=True)
+            continue
         minutes = (time.perf_counter() - began) / (done + 1) * (len(missing) - done - 1) / 60
-        figures = ", ".join(f"{name} {value:.1f}" for name, value in found["accuracy"].items())
-        print(f"{job.regime} {job.candidate} {job.seed}: {figures} %; about {minutes:.0f} min left", flush=True)
+        figures = ", ".join(f"{measure} {value:.1f}" for measure, value in found["accuracy"].items())
+        print(f"{name}: {figures} %; about {minutes:.0f} min left", flush=True)
 
 
 def run_once(job: Job, results: Path, runs: Path) -> Json:
@@ -142,8 +152,7 @@ def run_once(job: Job, results: Path, runs: Path) -> Json:
             found["last"] = report(classifier, getattr(split, part), regime, preset)
         return found
 
-    remembered(job.file(results), results, compute)
-    chosen: Json = read_all([job], results)[job]["test" if job.test else "validation"]
+    chosen: Json = remembered(job.file(results), results, job.named(), compute)["test" if job.test else "validation"]
     return chosen
 
 
@@ -154,7 +163,7 @@ def trained(classifier: Any, job: Job, runs: Path) -> Json:
     """
     file = job.model(runs)
     saved: Json = torch.load(file, weights_only=True) if file.exists() else {}
-    if differing(saved.get("training", {}), job):
+    if differing(saved.get("training", {}), job.named()):
         saved = train(classifier, job, runs)
         part = file.with_suffix(".part")
         torch.save(saved, part)
@@ -164,28 +173,47 @@ def trained(classifier: Any, job: Job, runs: Path) -> Json:
     return saved
 
 
-def differing(found: Json, job: Job) -> list[str]:
-    """Return what a training was otherwise than the job would be; what it does not tell is not held against it."""
-    return [name for name, value in job.named().items() if found.get(name, value) != value] if found else ["all"]
+def differing(found: Json, named: Json) -> list[str]:
+    """Return what a result depends on otherwise than it would now."""
+    return [name for name, value in named.items() if found.get(name) != value]
 
 
 def read_all(jobs: Sequence[Job], results: Path) -> dict[Job, Json]:
-    """Return the results that are there already; those of another training end the script."""
-    found = {job: json.loads(job.file(results).read_text()) for job in jobs if job.file(results).exists()}
-    for job, one in found.items():
-        for name in differing(one, job):
-            raise SystemExit(
-                f"{job.file(results)} is of another training. Its {name}: {one.get(name)}; now: {job.named()[name]}. "
-                "Move it away, or give another folder as --results."
-            )
+    """Return the results that are there already, each with its kind of processor; those of another end the script."""
+    there = [(job, job.file(results)) for job in jobs if job.file(results).exists()]
+    kinds = {file: machine.split(", ")[1] for file, _, machine in read_times(results)}
+    return {job: {**read(file, job.named()), "processor": kinds[str(file.relative_to(results))]} for job, file in there}
+
+
+def read_times(results: Path) -> list[tuple[str, float, str]]:
+    """Return file, seconds and machine of each result that was written, in that order."""
+    times = results / "times.tsv"
+    lines = [line.split("\t") for line in times.read_text().splitlines()] if times.exists() else []
+    return [(file, float(seconds.removesuffix(" s")), machine) for file, seconds, machine in lines]
+
+
+def read(file: Path, named: Json) -> Json:
+    """Return the result in a file; one of another training ends the script.
+
+    :param named: what the result depends on, which is in it.
+    """
+    found: Json = json.loads(file.read_text())
+    for name in differing(found, named):
+        raise SystemExit(
+            f"{file} is of another training. Its {name}: {found.get(name)}; now: {named[name]}. Move it away, or give "
+            "another folder as --results."
+        )
     return found
 
 
-def remembered(file: Path, results: Path, compute: Callable[[], Json]) -> Json:
-    """Return what a file holds; if it is not there, compute and write it, and note the time in times.tsv."""
+def remembered(file: Path, results: Path, named: Json, compute: Callable[[], Json]) -> Json:
+    """Return what a file holds; if it is not there, compute and write it, and note the time in times.tsv.
+
+    :param named: see `read`.
+    """
     if not file.exists():
         began = time.perf_counter()
-        content = compute()
+        content = {**named, **compute()}
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
         part.write_text(json.dumps(content) + "\n")
@@ -194,8 +222,7 @@ def remembered(file: Path, results: Path, compute: Callable[[], Json]) -> Json:
         with (results / "times.tsv").open("a") as times:
             seconds = time.perf_counter() - began
             times.write(f"{file.relative_to(results)}\t{seconds:.0f} s\t{machine}, torch {torch.__version__}\n")
-    found: Json = json.loads(file.read_text())
-    return found
+    return read(file, named)
 
 
 @functools.cache
@@ -220,7 +247,7 @@ def train(classifier: Any, job: Job, runs: Path) -> Json:
     """Train by the protocol, or go on with it; return the models and what the training says of itself."""
     regime, candidate = REGIMES[job.regime], CANDIDATES[job.candidate]
     data, folder, last = split_of(job.regime), checkpoints_of(job, runs), LastModel()
-    trainer = candidate.trainer(classifier, regime, [Checkpoint(folder, every=2, keep=1), last])
+    trainer = candidate.trainer(classifier, regime, [Checkpoint(folder, keep=1), last])
     judge = GeometryAwarePGD(classifier, eps=regime.eps, eps_step=regime.eps / 4, max_iter=K)
     epochs = candidate.epochs(regime.passes)
     trainer.fit(
@@ -239,7 +266,7 @@ def train(classifier: Any, job: Job, runs: Path) -> Json:
         verbose=False,
     )
     training = {
-        **job.named(),
+        **job.named(),  # also with the model, which may be taken without its result
         "epochs": epochs,
         "passes": rounded(epochs * candidate.cost),
         "best_epoch": trainer.best_epoch,

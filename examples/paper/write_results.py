@@ -8,7 +8,6 @@ Each table stands between `<!-- NAME -->` and `<!-- end -->`; what is written ar
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -23,8 +22,8 @@ import overfitting
 from candidates import ABLATIONS, CANDIDATES, METHODS
 from regimes import REGIMES
 from search import table
-from tables import accuracies, bars, markdown, spread
-from trainings import Job, Json, read_all
+from tables import accuracies, bars, kept_of, listed, markdown, spread
+from trainings import Job, Json, read, read_all, read_times
 
 BLOCK = re.compile(r"(<!-- (?!end)(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SEEDS = (0, 1, 2)
@@ -91,26 +90,29 @@ def read_finalists(results: Path, regime: str) -> dict[Job, Json]:
 def finalists(results: Path, regime: str) -> str:
     """Return the finalists on the test images, mean and deviation over the seeds."""
     found = read_finalists(results, regime)
-    lines = [["candidate", "seeds", "clean", "PGD-20", "AutoAttack", "worst case", "seed by seed", "flags"]]
+    measures = {"clean": "clean", "pgd_20": "PGD-20", "autoattack": "AutoAttack", "worst": "worst case"}
+    lines = [["candidate", "seeds", *measures.values(), "seed by seed", "flags", "kept", "processor"]]
     for name in dict.fromkeys(job.candidate for job in found):
-        alike = [one["test"] for job, one in found.items() if job.candidate == name]
-        values = {m: [one["accuracy"][m] for one in alike] for m in ("clean", "pgd_20", "autoattack", "worst")}
-        flags = sorted({flag for one in alike for flag in one["flags"]})
+        alike = [one for job, one in found.items() if job.candidate == name]
+        values = {m: [one["test"]["accuracy"][m] for one in alike] for m in measures}
+        flags = listed(flag for one in alike for flag in one["test"]["flags"])
         seeds = ", ".join(f"{value:.1f}" for value in values["worst"])
-        lines.append([name, str(len(alike)), *map(spread, values.values()), seeds, ", ".join(flags) or "none"])
+        kept = ", ".join(kept_of(one) if "history" in one else "?" for one in alike)
+        processors = listed(one["processor"] for one in alike)
+        lines.append([name, str(len(alike)), *map(spread, values.values()), seeds, flags, kept, processors])
     return markdown(lines)
 
 
 def read_capacity(results: Path) -> str:
     """Return the table of experiment 1."""
-    files = [capacity.file_of("cpu", *cell, results) for cell in capacity.FORMS["cpu"].cells()]
-    return capacity.table({file: json.loads(file.read_text()) for file in files if file.exists()})
+    return capacity.table(capacity.read_all(capacity.FORMS["cpu"], results))
 
 
 def read_kappa(results: Path) -> str:
     """Return the table of experiment 2."""
     file = results / "kappa" / "cpu-500.json"
-    return kappa.table(json.loads(file.read_text())) if file.exists() else "not measured yet"
+    named = kappa.named_of(Job(kappa.FORMS["cpu"], "at", last=True), 500)
+    return kappa.table(read(file, named)) if file.exists() else "not measured yet"
 
 
 def read_overfitting(results: Path) -> str:
@@ -128,17 +130,15 @@ def read_methods(results: Path) -> str:
 
 def read_ablation(results: Path, setting: str) -> str:
     """Return a table of experiment 5."""
-    return accuracies(read_all([Job(ablations.REGIMES["cpu"], name) for name in ABLATIONS[setting]], results))
+    jobs = [Job(ablations.REGIMES["cpu"], name, seed) for seed in SEEDS for name in ABLATIONS[setting]]
+    return accuracies(read_all(jobs, results))
 
 
 def hours(results: Path) -> str:
     """Return how long the results took, by kind and machine."""
     sums: dict[tuple[str, str], list[float]] = {}
-    times = results / "times.tsv"
-    for line in times.read_text().splitlines() if times.exists() else ():
-        file, seconds, machine = line.split("\t")
-        kind = "/".join(file.split("/")[:2])
-        sums.setdefault((kind, machine), []).append(float(seconds.removesuffix(" s")))
+    for file, seconds, machine in read_times(results):
+        sums.setdefault(("/".join(file.split("/")[:2]), machine), []).append(seconds)
     lines: list[list[Any]] = [["results", "number", "hours of one thread", "machine"]]
     lines += [[k, str(len(s)), f"{sum(s) / 3600:.1f}", machine] for (k, machine), s in sorted(sums.items())]
     return markdown(lines)
