@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,14 +25,17 @@ VALIDATION_SHARE = 0.5
 MOST_HELD_OUT = 1_000
 """Samples that are held out at most."""
 
+FEW_LOOKS = 4
+"""Epochs that are validated: from fewer the choice is small, and a warning says so."""
+
 
 class SelectingTrainer(AdversarialTrainerGAIRAT):
     """AdversarialTrainerGAIRAT whose `fit` ends with the model that withstands most on held-out data.
 
     It is a trainer with other defaults: `keep_best` is True, `validation_attack` is `judge`, once on the cross entropy
     and once on the margin, of which a sample must withstand both, and in `fit` validation comes every so many epochs
-    that it takes at most half of the training's passes, the last epoch's on top, counting an attack that stops samples
-    early as if it did not; in `fit_generator` after each epoch.
+    that it takes at most half of the training's passes, the last epoch's on top, counting PGD that stops samples early
+    as if it did not, and an attack without max_iter as one pass; in `fit_generator` after each epoch.
     Without `validation_data` a tenth of the labelled training data, at most 1,000 samples, is held out, drawn at
     random, but the same in each call, and a message says so. Few samples choose badly: below some thousand give
     `validation_data` of your own if you can. Give it too where samples come twice, or are augmented copies of each
@@ -70,12 +74,19 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
             x, y, validation_data = self._hold_out(x, y)
             if settings.get("verbose", True) is True and is_first():
                 print(f"{len(validation_data[0])} samples are held out for validation.")  # noqa: T201 - as a recipe
-        every = self._every(x, validation_data, settings.get("validate_on"))
+        every = self._every(x, validation_data, settings)
+        if "validate_every" not in settings and every > 1 and is_real(nb_epochs) and nb_epochs < FEW_LOOKS * every:
+            logger.warning(
+                "Validation comes every %s epochs, since it would cost too much else, so of %s epochs few are "
+                "validated, or the last alone. validate_on= with fewer samples brings it more often, and so does "
+                "validate_every=.",
+                *(every, nb_epochs),
+            )
         settings = {**self._defaults(), "validate_every": every, **settings}
         super().fit(x, y, validation_data, batch_size, nb_epochs, scheduler, **settings)
         if self.best_epoch is not None and settings.get("verbose", True) is True and is_first():
             model = next(r["validated_model"] for r in self.history if r["epoch"] == self.best_epoch)
-            print(f"The classifier holds the model {model!r} of epoch {self.best_epoch}.")  # noqa: T201
+            print(f"The classifier holds the model {model!r} of epoch {self.best_epoch}, counted from 0.")  # noqa: T201
 
     def fit_generator(
         self,
@@ -114,14 +125,21 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, judge={self.judge!r})"
 
-    def _every(self, x: Any, validation_data: Any, on: Any) -> int:
+    def _every(self, x: Any, validation_data: Any, settings: Mapping[str, Any]) -> int:
         """Return after how many epochs to validate; nb_epochs has no say, since it may change at a resume."""
-        models = 2 if any(isinstance(plugin, EMA) and plugin.validate == "both" for plugin in self.plugins) else 1
         held = validation_data[0] if isinstance(validation_data, (tuple, list)) and validation_data else ()
-        size = min(_length(held), _size(on, _length(held)))
-        validation = size * models * sum(_passes(judge) for judge in self._judges())
+        size = min(_length(held), _size(settings.get("validate_on"), _length(held)))
+        judges = settings.get("validation_attack", self._judges())
+        judges = judges if isinstance(judges, (tuple, list)) else [judges]
+        validation = size * self._models() * sum(_passes(judge) for judge in judges)
         training = max(1, _length(x)) * (_passes(self.attack) + 1)
         return max(1, math.ceil(validation / training / VALIDATION_SHARE))
+
+    def _models(self) -> int:
+        """Return how many models validation looks at: the raw one once, and averages."""
+        looked_at = [plugin.validate for plugin in self.plugins if isinstance(plugin, EMA)]
+        averages = sum(choice != "raw" for choice in looked_at)
+        return averages + (averages == 0 or any(choice != "ema" for choice in looked_at))
 
     def _hold_out(self, x: Any, y: Any) -> tuple[Any, Any, tuple[Any, Any]]:
         """Split the data in training and validation data."""

@@ -240,6 +240,7 @@ def test_without_kornia_an_augmentation_says_what_it_needs(monkeypatch: pytest.M
         (lambda: crop("a"), TypeError, "size is 'a'"),  # type: ignore[arg-type]
         (lambda: crop_and_flip(0), ValueError, "size is 0"),
         (lambda: idbh_weak()(torch.rand(4, 5)), ValueError, r"idbh_weak got \(4, 5\); expected images"),
+        (lambda: idbh_weak()(torch.rand(4, 32, 32, 3)), ValueError, r"idbh_weak got .*, channels last it seems"),
         (lambda: idbh_weak()(torch.rand(4, 1, 2, 2)), ValueError, "of at least 3 x 3"),
         (lambda: CropShift(-1), ValueError, "most is -1"),
         (lambda: CropShift(1.5), TypeError, r"most is 1\.5"),  # type: ignore[arg-type]

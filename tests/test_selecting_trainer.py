@@ -195,3 +195,31 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> Non
     x, y = digits(40)
     with pytest.raises(ValueError, match=message):
         trainer_of().fit(**{"x": x, "y": y, "nb_epochs": 1, **arguments})
+
+
+def test_validation_of_ones_own_and_each_average_count_in_its_cost() -> None:
+    def every(plugins: Any = (), **settings: Any) -> int:
+        trainer = trainer_of(plugins)
+        if "steps" in settings:
+            attack = GeometryAwarePGD(trainer.classifier, eps=0.2, eps_step=0.1, max_iter=settings.pop("steps"))
+            settings["validation_attack"] = [attack, attack.with_loss("margin")]
+        return int(trainer._every(x, (x[:30], y[:30]), settings))
+
+    x, y = digits(60)
+    one, both = EMA(0.9), EMA(0.9, validate="both")
+    assert [every(), every([one]), every([both]), every([both, EMA(0.8, validate="both")])] == [3, 3, 6, 8]
+    assert [every(steps=4), every(steps=40), every(steps=1)] == [3, 27, 1]
+    assert every(validate_on=10) == 1
+
+
+def test_few_looks_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    x, y = digits(60)
+    trainer = trainer_of()
+    settings: dict[str, Any] = {"validation_data": (x[:30], y[:30]), "verbose": False, "nb_epochs": 5}
+    trainer.fit(x, y, **settings)
+    assert "Validation comes every 3 epochs" in caplog.text
+    assert [r["epoch"] for r in trainer.history if r["robust_accuracy"] is not None] == [2, 4]
+    caplog.clear()
+    trainer.fit(x, y, **settings, validate_every=3)
+    trainer.fit(x, y, **settings, validate_on=10)
+    assert "Validation comes" not in caplog.text

@@ -28,13 +28,17 @@ class BestEpoch:
         self.rank = (-1.0, -1.0)
         self.epoch: int | None = None
         self.model = "raw"
+        self.only_class: int | None = None
 
-    def look(self, epoch: int, accuracies: Accuracies) -> None:
-        """Copy the model as it stands now, if it is the best so far."""
+    def look(self, epoch: int, accuracies: Accuracies, only_class: int | None = None) -> None:
+        """Copy the model as it stands now, if it is the best so far.
+
+        :param only_class: the class in which the model puts all samples, if it does.
+        """
         if (accuracies.robust, accuracies.clean) > self.rank:
             kept = copied(live_state(self.module))  # the earlier copy stays whole if an interrupt comes now
             self.kept, self.rank = kept, (accuracies.robust, accuracies.clean)
-            self.epoch, self.model = epoch, accuracies.model
+            self.epoch, self.model, self.only_class = epoch, accuracies.model, only_class
 
     def restore(self) -> None:
         """Give the model the best epoch's weights and buffers, bit for bit."""
@@ -42,7 +46,7 @@ class BestEpoch:
 
     def state(self) -> dict[str, Any]:
         """Return what has been kept."""
-        return {name: getattr(self, name) for name in ("kept", "rank", "epoch", "model")}
+        return {name: getattr(self, name) for name in ("kept", "rank", "epoch", "model", "only_class")}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what an earlier `state` returned."""
@@ -76,11 +80,20 @@ def _restore(best: BestEpoch | None, burn_in: Sequence[bool]) -> list[str]:
         return []
     best.restore()
     whose = "" if best.model == "raw" else f" They are those of {best.model!r}."
-    note = f"The classifier holds the weights of epoch {best.epoch}, the best on validation_data (keep_best).{whose}"
+    note = (
+        f"The classifier holds the weights of epoch {best.epoch}, counted from 0, the best on validation_data "
+        f"(keep_best).{whose}"
+    )
     logger.info(note)
     notes = [note]
     if best.rank[0] == 0.0:
         notes.append("No validated model withstood on any sample of validation_data: keep_best has not chosen by that.")
+        logger.warning(notes[-1])
+    if best.only_class is not None:
+        notes.append(
+            f"The model that is kept finds class {best.only_class} alone: of validation_data all its samples are right "
+            "and all others wrong. Where classes are uneven such a model may withstand most and tell nothing apart."
+        )
         logger.warning(notes[-1])
     if not all(burn_in[: best.epoch + 1]) or all(burn_in):
         return notes

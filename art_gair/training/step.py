@@ -97,6 +97,8 @@ class TrainingStep:
     ) -> tuple[Part, float]:
         """Augment and attack a part of the batch; return it, and the attack's passes over this process's samples."""
         before = self.classifier.passes
+        self.classifier.take_gradient()  # what others have left
+        x = x if self.classifier.box is None else self.classifier.box.clip(x)
         if self.augment is not None:
             x = self.augment(x)
         targets = self._targets(x, labels) if unlabelled else labels
@@ -104,6 +106,7 @@ class TrainingStep:
             x_adv, kappa = self.attack(x, targets)
             gradients = self.classifier.take_gradient()
             x_second = None if self.second_attack is None else self.second_attack(x, targets)[0]
+            gradients += self.classifier.take_gradient()
         own = 1.0 if share is None else share.counts[share.rank] / share.rows
         passes = own * (self.classifier.passes - before)
         return Part(Batch(x, x_adv, labels, x_second), targets, kappa, gradients, share), passes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,10 +25,13 @@ from art_gair.hashing import hash_rows
 from art_gair.logits import is_right
 from art_gair.plugins.base import Candidates
 from art_gair.training.best_epoch import BestEpoch
+from art_gair.training.finite import are_finite
 from art_gair.training.history import Accuracies
 from art_gair.training.settings import Settings, describe
 from art_gair.training.step import TrainingStep
 from art_gair.training.streams import GLOBAL, Streams
+
+logger = logging.getLogger(__name__)
 
 OnBatches = tuple[Perturb, int]
 """An attack on batches, and how many samples it takes at once."""
@@ -59,6 +63,8 @@ class Validation:
     check: Callable[[], None] = lambda: None
     """Called before each batch; may raise to leave."""
     streams: Streams = GLOBAL
+    warned: bool = False
+    """Whether a warning has said that gradients are not finite."""
 
     def at(self, nb_epochs: int) -> list[bool]:
         """Return for each epoch whether it is validated: from the first on every so many, and the last.
@@ -97,7 +103,7 @@ class Validation:
             robust = self._withstands_all(clean, self.attacks)
         accuracies = Accuracies(clean.double().mean().item(), robust.double().mean().item(), name)
         if self.best is not None:
-            self.best.look(step.epoch, accuracies)
+            self.best.look(step.epoch, accuracies, _only_class(clean, self.labels))
         return accuracies
 
     def _withstands_all(self, clean: Tensor, attacks: list[OnBatches]) -> Tensor:
@@ -116,16 +122,31 @@ class Validation:
         right, group = [], self.streams.group
         for part in rows.split(batch_size):
             self.check()
+            n = len(part)
+            if n == 1 < batch_size:
+                part = part.repeat(2)  # some models squeeze a batch of one, and give no batch back
             share = None if group.size == 1 else split(len(part), group.rank, group.size)
             if share is not None:
                 part = part[share.first : share.first + share.rows]
             x, labels = self.classifier.batch(self.x[part]), self.labels[part].to(self.classifier.device)
             with self.streams.drawing(share):
                 x_adv, _ = perturb(x, labels)
-            with self.classifier.attacked(x_adv) as logits_of, torch.no_grad():
-                found = is_right(logits_of(x_adv), labels)
-            right.append(found if share is None else group.gather_rows(found[share.own].long(), share.counts) == 1)
+            self._look_at(self.classifier.take_gradient())
+            with self.classifier.evaluating(), torch.no_grad():
+                found = is_right(self.classifier.logits(x_adv), labels)  # of the model itself, as predict has it
+            found = found if share is None else group.gather_rows(found[share.own].long(), share.counts) == 1
+            right.append(found[:n])
         return torch.cat(right).cpu()
+
+    def _look_at(self, gradients: list[Tensor]) -> None:
+        """Warn, once, where an attack has had no gradient to move a sample by."""
+        if not self.warned and gradients and not are_finite(gradients):
+            self.warned = True
+            logger.warning(
+                "The attack's gradient to some samples of validation_data is not finite: it cannot move them, so the "
+                "robust accuracy in validation is too high. The likely cause is an operation of the model without a "
+                "derivative there, such as the square root at 0 or 0 / 0."
+            )
 
 
 def make_validation(
@@ -187,6 +208,14 @@ def _subset(on: Any, n: int) -> Tensor | None:
     if size > n:
         raise ValueError(f"validate_on is {on!r}; validation_data has {n} samples, expected at most that.")
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:size].sort().values
+
+
+def _only_class(right: Tensor, labels: Tensor) -> int | None:
+    """Return the class whose samples are all right while all others are wrong, if there are others and it is so."""
+    classes = labels[right].unique()
+    if len(classes) != 1 or len(labels.unique()) == 1:
+        return None
+    return int(classes) if torch.equal(right, labels == classes) else None
 
 
 def _unattacked(x: Tensor, labels: Tensor) -> tuple[Tensor, None]:

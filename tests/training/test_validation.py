@@ -266,7 +266,7 @@ def test_a_training_that_stops_by_an_exception_leaves_the_best_epochs_model(
     best = best_of(trainer.history)
     assert len(trainer.history) == EPOCHS - (hook != "finish")
     assert trainer.best_epoch == best < len(trainer.history) - 1
-    expected = f"The classifier holds the weights of epoch {best}, the best on validation_data"
+    expected = f"The classifier holds the weights of epoch {best}, counted from 0, the best on validation_data"
     assert expected in caplog.text
     assert expected in raised.value.__notes__[0]  # type: ignore[attr-defined]
     stopped = fitted(best + 1, plugins=[EMA(0.8)])
