@@ -17,9 +17,6 @@ from torch import Tensor, nn
 
 from art_gair.checks import require_int
 
-CHANNELS = (1, 3, 4)
-"""How many channels images have as a rule."""
-
 Operation = Callable[[Tensor], Tensor]
 """Maps images (n, c, h, w) to the like; draws a strength for each."""
 
@@ -80,7 +77,7 @@ class IDBH:
         """
         if x.ndim != 4 or min(x.shape[2:]) < 3:
             raise ValueError(f"idbh_weak got {tuple(x.shape)}; expected images (n, c, h, w) of at least 3 x 3.")
-        if x.shape[3] in CHANNELS and x.shape[1] not in CHANNELS:
+        if x.shape[1] == x.shape[2] != x.shape[3] or (x.shape[3] == 3 and x.shape[1] > 4):
             raise ValueError(f"idbh_weak got {tuple(x.shape)}, channels last it seems; expected images (n, c, h, w).")
         if (x.is_cpu or not self.looked) and (x.min() < 0 or x.max() > 1):
             raise ValueError(

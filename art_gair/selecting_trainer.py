@@ -75,7 +75,11 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
             if settings.get("verbose", True) is True and is_first():
                 print(f"{len(validation_data[0])} samples are held out for validation.")  # noqa: T201 - as a recipe
         every = self._every(x, validation_data, settings)
-        if "validate_every" not in settings and every > 1 and is_real(nb_epochs) and nb_epochs < FEW_LOOKS * every:
+        if (
+            "validate_every" not in settings
+            and is_real(nb_epochs)
+            and math.ceil(nb_epochs / every) < min(FEW_LOOKS, nb_epochs)
+        ):
             logger.warning(
                 "Validation comes every %s epochs, since it would cost too much else, so of %s epochs few are "
                 "validated, or the last alone. validate_on= with fewer samples brings it more often, and so does "
@@ -130,7 +134,8 @@ class SelectingTrainer(AdversarialTrainerGAIRAT):
         held = validation_data[0] if isinstance(validation_data, (tuple, list)) and validation_data else ()
         size = min(_length(held), _size(settings.get("validate_on"), _length(held)))
         judges = settings.get("validation_attack", self._judges())
-        judges = judges if isinstance(judges, (tuple, list)) else [judges]
+        judges = judges if isinstance(judges, (tuple, list)) else [self.attack if judges is None else judges]
+        judges = [judge.with_all_steps() if isinstance(judge, GeometryAwarePGD) else judge for judge in judges]
         validation = size * self._models() * sum(_passes(judge) for judge in judges)
         training = max(1, _length(x)) * (_passes(self.attack) + 1)
         return max(1, math.ceil(validation / training / VALIDATION_SHARE))

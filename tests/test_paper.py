@@ -169,6 +169,33 @@ def test_a_training_of_the_capacity_experiment_is_resumed_after_a_stop(
     assert "has 2 trained epochs, and no more are to be trained" in caplog.text
 
 
+def test_a_training_of_the_capacity_experiment_in_another_process_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    form = replace(capacity.FORMS["digits"], images=96, epochs=1)
+    monkeypatch.setitem(capacity.FORMS, "digits", form)
+    folder = form.file(form.cells()[0], tmp_path / "runs").with_suffix("")
+    folder.mkdir(parents=True)
+    lock = FolderLock(folder)
+    lock.acquire()
+    capacity.main(["--form", "digits", *folders(tmp_path)])
+    lock.release()
+    assert "width 2, eps 0: another process trains it now" in capsys.readouterr().out
+    there = [form.file(cell, tmp_path / "results").exists() for cell in form.cells()]
+    assert there == [False, *[True] * (len(there) - 1)]
+
+
+def test_a_result_whose_time_is_missing_is_read(tmp_path: Path) -> None:
+    search.main(["--regimes", "digits", "--candidates", "at", *folders(tmp_path)])
+    (tmp_path / "results" / "times.tsv").unlink()
+    assert "| raw" in search.table(tmp_path / "results", "digits")
+
+
+def test_digits_are_not_run_beside_others() -> None:
+    with pytest.raises(SystemExit, match="has digits, a look at the scripts, beside others"):
+        search.main(["--regimes", "digits", "fashion"])
+
+
 def test_a_result_of_the_capacity_experiment_is_not_taken_for_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import SaliencyMapMethod
+from numpy.typing import NDArray
 from torch import Tensor
 
 from art_gair.attacks.base import InnerAttack, Perturb
@@ -30,6 +31,14 @@ def as_inner_attack(attack: Any) -> InnerAttack:
             "max_iter, batch_size and on_batches(classifier, epoch)."
         )
     return ArtAttack(attack)
+
+
+def generate(attack: EvasionAttack, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+    """Return an ART attack's examples; none of its batches has one sample alone, which some models squeeze."""
+    batch_size = getattr(attack, "batch_size", None)
+    if not isinstance(batch_size, int) or not len(x) % batch_size == 1 < batch_size:
+        return np.asarray(attack.generate(x=x, y=y))
+    return np.asarray(attack.generate(x=np.concatenate([x, x[-1:]]), y=np.concatenate([y, y[-1:]])))[: len(x)]
 
 
 def describe_attack(attack: Any) -> str:
@@ -65,7 +74,7 @@ class ArtAttack:
         def perturb(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
             one_hot = torch.nn.functional.one_hot(labels, classifier.nb_classes).float()
             with classifier.evaluating(), gradients_kept(classifier.module):
-                x_adv = attack.generate(x=x.cpu().numpy(), y=one_hot.cpu().numpy())
+                x_adv = generate(attack, x.cpu().numpy(), one_hot.cpu().numpy())
             if x_adv.shape != tuple(x.shape) or not np.isfinite(x_adv).all():
                 raise ValueError(
                     f"attack {type(attack).__name__} returned shape {x_adv.shape}, or values that are not finite; "

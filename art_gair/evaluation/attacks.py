@@ -12,6 +12,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from torch import Tensor
 
+from art_gair.attacks.art_attack import generate
 from art_gair.attacks.boundary_pgd import BoundaryPGD
 from art_gair.attacks.geometry_aware_pgd import GeometryAwarePGD
 from art_gair.attacks.norms import find_norm
@@ -137,7 +138,7 @@ class GivenAttack:
                 x_adv, counts = self.attack.generate_with_kappa(samples, one_hot)
                 kappa = torch.from_numpy(counts)
             else:
-                x_adv, kappa = self.attack.generate(x=samples, y=one_hot), None
+                x_adv, kappa = generate(self.attack, samples, one_hot), None
         threat.moved(self.passes * len(x))
         if np.shape(x_adv) != samples.shape:
             raise ValueError(f"attack {self.name} returned shape {np.shape(x_adv)}; expected {samples.shape}.")

@@ -37,6 +37,14 @@ def read_globals(function: types.FunctionType) -> dict[str, Any]:
     return {name: value for name, value in read.items() if isinstance(value, READ)}
 
 
+def stored_names(cls: type) -> set[str]:
+    """Return the attributes that methods of versioned base classes set: what these keep for themselves."""
+    bodies = [vars(base).values() for base in cls.__mro__ if base is not object and is_versioned(base.__module__)]
+    functions = [unwrap(value) for body in bodies for value in body]
+    codes = [function.__code__ for function in functions if isinstance(function, types.FunctionType)]
+    return {i.argval for code in codes for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+
+
 def _globals_of(code: types.CodeType) -> list[str]:
     own = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
     return own + [name for part in code.co_consts if isinstance(part, types.CodeType) for name in _globals_of(part)]

@@ -18,7 +18,15 @@ from art.estimators import BaseEstimator
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from art_gair.evaluation.code import PLAIN, generated_code, is_installed, is_versioned, read_globals, unwrap
+from art_gair.evaluation.code import (
+    PLAIN,
+    generated_code,
+    is_installed,
+    is_versioned,
+    read_globals,
+    stored_names,
+    unwrap,
+)
 from art_gair.hashing import hash_code, hash_tensor
 
 OPAQUE = ("torch._dynamo", "torch._inductor", "torch.fx")
@@ -32,7 +40,7 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backwa
 
 IRRELEVANT = frozenset(
     (
-        *("estimator", "verbose", "summary_writer", "_summary_writer", "_summary_writer_arg", "tensor_board"),
+        *("estimator", "verbose", "summary_writer", "tensor_board"),
         "_optimizer",
         "_broadcastable_mean",
         "_broadcastable_std",
@@ -184,11 +192,11 @@ class Describer:
         return self._reduced(value)
 
     def attack(self, attack: Any) -> Any:
-        """Describe an attack by class, settings and the classifier that it runs on; a user's by all that it holds."""
-        settings = {} if is_versioned(type(attack).__module__) else dict(vars(attack))
-        settings |= {name: getattr(attack, name, None) for name in attack.attack_params}
+        """Describe an attack by its class, its settings, what a user's class adds, and the classifier it runs on."""
+        settings = {name: getattr(attack, name, None) for name in attack.attack_params}
+        added = self._attributes(vars(attack), {*stored_names(type(attack)), *settings})
         held = self._attributes(settings, IRRELEVANT)
-        return self.describe(type(attack)), held, self.describe(getattr(attack, "estimator", None))
+        return self.describe(type(attack)), held, added, self.describe(getattr(attack, "estimator", None))
 
     def _reduced(self, value: Any) -> Any:
         """Describe what pickle keeps of an object, or its attributes where it cannot be pickled."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -30,8 +30,8 @@ def find_versions() -> dict[str, str]:
 Description = dict[str, str]
 """Hashes and values by name."""
 
-_left: WeakKeyDictionary[nn.Module, tuple[Description, Description]] = WeakKeyDictionary()
-"""How a model's last evaluation began, and how it left the model."""
+_left: WeakKeyDictionary[nn.Module, tuple[Description, Description, list[ref[Any]]]] = WeakKeyDictionary()
+"""How a model's last evaluation began, how it left the model, and its attacks."""
 
 
 @contextmanager
@@ -48,12 +48,14 @@ def described(classifier: Any, attacks: Sequence[Any] = (), *, needed: bool = Tr
         yield {}
         return
     now = describe_contents(classifier, attacks)
-    begun, left = _left.get(classifier.model, (now, now))
-    before = {name: begun[name] if left.get(name) == value else value for name, value in now.items()}
+    begun, left, earlier = _left.get(classifier.model, (now, now, []))
+    same = [attack() for attack in earlier] == list(attacks)
+    unchanged = {name for name, value in now.items() if left.get(name) == value and (same or name != "attacks")}
+    before = {name: begun[name] if name in unchanged else value for name, value in now.items()}
     try:
         yield before
     finally:
-        _left[classifier.model] = before, describe_contents(classifier, attacks)
+        _left[classifier.model] = before, describe_contents(classifier, attacks), [ref(attack) for attack in attacks]
 
 
 def describe_contents(classifier: Any, attacks: Sequence[Any] = ()) -> Description:

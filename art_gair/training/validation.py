@@ -119,32 +119,35 @@ class Validation:
     def _right(self, rows: Tensor, attack: OnBatches) -> Tensor:
         """Return for each of the rows whether the model finds its class, a bool on the host; waits for the device."""
         perturb, batch_size = attack
-        right, group = [], self.streams.group
-        for part in rows.split(batch_size):
+        right, blind, group = [], False, self.streams.group
+        for part in _batches(rows, batch_size):
             self.check()
             n = len(part)
-            if n == 1 < batch_size:
-                part = part.repeat(2)  # some models squeeze a batch of one, and give no batch back
+            if n == 1 < batch_size:  # some models squeeze a batch of one: another sample keeps it company
+                part = torch.cat([part, (part + 1) % len(self.x)])
             share = None if group.size == 1 else split(len(part), group.rank, group.size)
             if share is not None:
                 part = part[share.first : share.first + share.rows]
             x, labels = self.classifier.batch(self.x[part]), self.labels[part].to(self.classifier.device)
             with self.streams.drawing(share):
                 x_adv, _ = perturb(x, labels)
-            self._look_at(self.classifier.take_gradient())
+            gradients = self.classifier.take_gradient()
             with self.classifier.evaluating(), torch.no_grad():
                 found = is_right(self.classifier.logits(x_adv), labels)  # of the model itself, as predict has it
+            blind = blind or _stands_unmoved(found, gradients)
             found = found if share is None else group.gather_rows(found[share.own].long(), share.counts) == 1
             right.append(found[:n])
+        self._warn_of(blind)
         return torch.cat(right).cpu()
 
-    def _look_at(self, gradients: list[Tensor]) -> None:
-        """Warn, once, where an attack has had no gradient to move a sample by."""
-        if not self.warned and gradients and not are_finite(gradients):
+    def _warn_of(self, blind: bool) -> None:
+        """Warn, once, where an attack on any process has had no gradient to move a sample by."""
+        device = self.classifier.device
+        if not self.warned and not self.streams.group.all_true(torch.tensor([not blind], device=device)).item():
             self.warned = True
             logger.warning(
-                "The attack's gradient to some samples of validation_data is not finite: it cannot move them, so the "
-                "robust accuracy in validation is too high. The likely cause is an operation of the model without a "
+                "The attack's gradient to some samples of validation_data is not finite: it cannot move them, and they "
+                "count as robust. The likely cause is an operation of the model without a "
                 "derivative there, such as the square root at 0 or 0 / 0."
             )
 
@@ -211,11 +214,37 @@ def _subset(on: Any, n: int) -> Tensor | None:
 
 
 def _only_class(right: Tensor, labels: Tensor) -> int | None:
-    """Return the class whose samples are all right while all others are wrong, if there are others and it is so."""
+    """Return the class whose samples are all right while all others are wrong, if there are others and it is so.
+
+    :param right: bool (n,) on the host.
+    """
+    labels = labels.cpu()
     classes = labels[right].unique()
     if len(classes) != 1 or len(labels.unique()) == 1:
         return None
     return int(classes) if torch.equal(right, labels == classes) else None
+
+
+def _batches(rows: Tensor, batch_size: int) -> list[Tensor]:
+    """Split rows into batches; a lone last one joins the batch before."""
+    parts = list(rows.split(batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1 < batch_size:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+def _stands_unmoved(right: Tensor, gradients: list[Tensor]) -> bool:
+    """Whether a sample is right that had a gradient which is not finite.
+
+    :param gradients: the last ones of the batch, and before them those that had rows that have left since.
+    """
+    if not gradients or are_finite(gradients):
+        return False
+    for gradient in gradients:
+        bad = ~gradient.flatten(1).isfinite().all(dim=1)
+        if bool((bad & right if len(bad) == len(right) else bad).any()):
+            return True
+    return False
 
 
 def _unattacked(x: Tensor, labels: Tensor) -> tuple[Tensor, None]:

@@ -28,6 +28,7 @@ from torch import nn
 from trainings import Json, parser, read, remembered, results_of, rounded, scheduler_of, share_of, split_of
 
 from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD, UniformWeighting
+from art_gair.storage.lock import LockedError
 
 SEED = 0
 
@@ -91,10 +92,14 @@ def main(argv: list[str] | None = None) -> None:
     work = [cell for cell in share_of(form.cells(), args.share) if not form.file(cell, args.results).exists()]
     began = time.perf_counter()
     for done, cell in enumerate(work, start=1):
-        folder = args.runs / "capacity" / form.file(cell, Path()).with_suffix("").name
+        folder = form.file(cell, args.runs).with_suffix("")
         make = partial(train, form, cell, folder)
-        one = remembered(form.file(cell, args.results), args.results, form.named(cell), make)
-        shutil.rmtree(folder)
+        try:
+            one = remembered(form.file(cell, args.results), args.results, form.named(cell), make)
+        except LockedError:
+            print(f"{cell[0]}, eps {cell[1]:.3g}: another process trains it now; it is left to that one", flush=True)
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
         minutes = (time.perf_counter() - began) / done * (len(work) - done) / 60
         print(f"{cell[0]}, eps {cell[1]:.3g}: error {one['error']:.1f} %; about {minutes:.0f} min left", flush=True)
     found = read_all(form, args.results)

@@ -105,8 +105,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def results_of(args: argparse.Namespace) -> Path:
     """Return where results go: those of the digits, a look at the scripts, never beside those of RESULTS.md."""
     results: Path = args.results
-    digits = "digits" in (getattr(args, "form", None), *getattr(args, "regimes", ()))
-    return args.runs / "results" if digits and results == RESULTS else results
+    regimes = {getattr(args, "form", None), *getattr(args, "regimes", ())} - {None}
+    if "digits" not in regimes or results != RESULTS:
+        return results
+    if len(regimes) > 1:
+        raise SystemExit("--regimes has digits, a look at the scripts, beside others; run it alone, or give --results.")
+    return Path(args.runs / "results")
 
 
 def share_of(work: Sequence[Any], share: str) -> Sequence[Any]:
@@ -182,7 +186,10 @@ def read_all(jobs: Sequence[Job], results: Path) -> dict[Job, Json]:
     """Return the results that are there already, each with its kind of processor; those of another end the script."""
     there = [(job, job.file(results)) for job in jobs if job.file(results).exists()]
     kinds = {file: machine.split(", ")[1] for file, _, machine in read_times(results)}
-    return {job: {**read(file, job.named()), "processor": kinds[str(file.relative_to(results))]} for job, file in there}
+    return {
+        job: {**read(file, job.named()), "processor": kinds.get(str(file.relative_to(results)), "?")}
+        for job, file in there
+    }
 
 
 def read_times(results: Path) -> list[tuple[str, float, str]]:

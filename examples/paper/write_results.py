@@ -139,7 +139,7 @@ def hours(results: Path) -> str:
     sums: dict[tuple[str, str], list[float]] = {}
     for file, seconds, machine in read_times(results):
         sums.setdefault(("/".join(file.split("/")[:2]), machine), []).append(seconds)
-    lines: list[list[Any]] = [["results", "number", "hours of one thread", "machine"]]
+    lines: list[list[Any]] = [["results", "runs", "hours of one thread", "machine"]]
     lines += [[k, str(len(s)), f"{sum(s) / 3600:.1f}", machine] for (k, machine), s in sorted(sums.items())]
     return markdown(lines)
 

@@ -434,3 +434,40 @@ def test_without_a_compiler_it_goes_on_uncompiled(
 def test_a_bad_setting_is_named(settings: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         AdversarialTrainerGAIRAT(digits_classifier(), **settings)
+
+
+class Rounds(torch.autograd.Function):
+    """Rounding whose gradient is passed on; a trace takes it for rounding, whose gradient is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.round(x * 8) / 8
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class Standardises(nn.Module):
+    """A model without a derivative at a constant sample."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self.layer = inner, nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(self.inner((x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True).sqrt() + 1e-3)))
+        return out
+
+
+@pytest.mark.parametrize("constant", [0, 1, 3, 4])
+@pytest.mark.parametrize(("inner", "followed"), [(torch.relu, True), (Rounds.apply, False)])
+def test_samples_without_a_derivative_neither_prove_a_view_nor_refuse_it(
+    inner: Any, followed: bool, constant: int
+) -> None:
+    torch.manual_seed(0)
+    fast = FastClassifier(classifier_of(Standardises(inner), (4,), 2))
+    x = torch.rand(8, 4)
+    x[:constant] = 0.5
+    with fast.attacked(x):
+        assert (chosen(fast)[0] is ModelItself) == (not followed or constant == 4)

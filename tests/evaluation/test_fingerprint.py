@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from art.attacks.evasion import FastGradientMethod
+from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescentPyTorch
 from art.estimators.classification import BlackBoxClassifier, SklearnClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from art_gair import GeometryAwarePGD
 from art_gair.evaluation import evaluate_robustness
 from art_gair.evaluation.fingerprint import describe_contents
 from tests.models import classifier_of
@@ -231,14 +232,50 @@ def test_a_model_that_counts_its_passes_is_resumed(tmp_path: Path) -> None:
 
 
 def test_what_a_users_attack_holds_beside_its_parameters_counts() -> None:
-    def describe(strength: float) -> dict[str, str]:
+    def describe(**held: Any) -> dict[str, str]:
         attack = Interrupting(classifier, eps=0.1)
-        attack.targets = [strength]
+        attack.__dict__.update(held)
         return describe_contents(classifier, [attack])
 
     classifier = make(Cleaned())
-    assert describe(1) == describe(1)
-    assert differing(describe(1), describe(2)) == ["attacks"]
+    for name in ("targets", "_optimizer", "_strength"):
+        assert describe(**{name: 1}) == describe(**{name: 1})
+        assert differing(describe(**{name: 1}), describe(**{name: 2})) == ["attacks"]
+
+
+@pytest.mark.parametrize("base", [GeometryAwarePGD, ProjectedGradientDescentPyTorch, FastGradientMethod])
+def test_what_a_users_attack_inherits_and_keeps_for_itself_does_not_count(base: Any) -> None:
+    class Mine(base):
+        pass
+
+    classifier = make(Cleaned())
+    attack = Mine(classifier, eps=0.1, eps_step=0.05)
+    described = describe_contents(classifier, [attack])
+    attack.generate(X)
+    assert describe_contents(classifier, [attack]) == described
+
+
+class Tiring(FastGradientMethod):
+    """An attack that is weaker each time."""
+
+    strength = 0
+
+    def generate(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
+        self.strength -= 1
+        return super().generate(x, y, **kwargs) if self.strength >= 0 else x
+
+
+def test_a_new_attack_is_not_taken_for_one_that_has_changed(tmp_path: Path) -> None:
+    def evaluate(strength: int) -> Any:
+        attack = Tiring(classifier, eps=0.1)
+        attack.strength = strength
+        return evaluate_robustness(classifier, X, Y, 0.1, attacks=[attack], verbose=False, resume_from=tmp_path)
+
+    classifier = make(Cleaned())
+    evaluate(1)
+    evaluate(1)
+    with pytest.raises(ValueError, match="another evaluation: attacks differ"):
+        evaluate(0)
 
 
 SCRIPT = """

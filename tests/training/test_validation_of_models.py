@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from art.attacks.evasion import ProjectedGradientDescent
 from torch import Tensor, nn
 
 from art_gair import (
@@ -18,8 +19,10 @@ from art_gair import (
     evaluate_robustness,
     recipes,
 )
+from art_gair.attacks.art_attack import generate
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives import Batch, CompositeKL
+from art_gair.training.validation import make_validation
 from tests.models import classifier_of, digits
 
 
@@ -153,3 +156,49 @@ def test_training_moves_a_rounding_error_into_the_box(objective: Any) -> None:
     trainer = AdversarialTrainerGAIRAT(classifier, attack, UniformWeighting(), objective=Spy(), burn_in=0)
     trainer.fit(x, y, nb_epochs=1, verbose=False)
     assert max(seen) == 1.0
+
+
+class NormalisesTheBatch(nn.Module):
+    """A model whose logits depend on the company of a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(x)[:, :2]
+        return out
+
+
+def test_a_lone_sample_of_a_model_that_mixes_samples_joins_a_batch() -> None:
+    x = torch.rand(21, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 0] = torch.linspace(0, 1, 21)
+    x[:, 1] = 1 - x[:, 0]
+    y = (x[:, 0] < x[:, 1]).long()
+    classifier = classifier_of(NormalisesTheBatch(), (4,), 2)
+    attack = pgd(classifier, batch_size=20)
+    validation = make_validation(TensorClassifier(classifier), classifier, attack, (x, y), None, False)
+    assert validation is not None
+    assert validation._right(torch.arange(21), (lambda x, y: (x, None), 20)).all()
+
+
+@pytest.mark.parametrize("n", [1, 32, 33])
+def test_arts_attacks_leave_no_lone_sample_over(n: int) -> None:
+    x, y = digits(n)
+    classifier = classifier_of(Squeezing(), (1, 8, 8), 10)
+    attack = ProjectedGradientDescent(classifier, eps=0.01, eps_step=0.01, max_iter=1, batch_size=32, verbose=False)
+    x_adv = generate(attack, x, np.eye(10)[y])
+    assert x_adv.shape == x.shape
+    assert (abs(x_adv - x).reshape(n, -1).max(axis=1) > 0).all()
+
+
+def test_a_sample_that_is_wrong_anyway_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    x, y = points(20, constant=7)
+    trainer = standardised()
+    with torch.no_grad():
+        trainer.classifier.model.layer.bias.copy_(torch.tensor([5.0, -5.0]))
+    y[7] = 1
+    for group in trainer.classifier.optimizer.param_groups:
+        group["lr"] = 1e-6
+    trainer.fit(*points(64), (x, y), nb_epochs=1, seed=0, verbose=False)
+    assert "gradient" not in caplog.text
