@@ -108,7 +108,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         tensor_classifier = FastClassifier(classifier, type(self), precision=precision, compiled=compile)
         check_model(tensor_classifier)
         check_optimizer(classifier.optimizer, tensor_classifier)
-        require_untrained(classifier.loss, classifier.optimizer)
+        require_untrained(classifier.loss, classifier.optimizer, classifier.model)
         per_sample(classifier.loss, tensor_classifier.nb_classes, tensor_classifier.device)
         self.objective = AT() if objective is None else objective
         self.weighting: Weighting = TanhWeighting(-1.0) if weighting is None else weighting
@@ -360,7 +360,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             if not run.begun:  # resume was refused
                 self.history, self.best_epoch = before
             tensor_classifier.module.eval()
-            note_settings_left(self.classifier.optimizer, made_with)
+            note_settings_left(self.classifier.optimizer, self.classifier.loss, made_with)
 
     def _plan(self, tensor_classifier: TensorClassifier, options: Options, streams: Streams) -> TrainingPlan:
         second_loss, group = self.objective.second_attack, streams.group

@@ -10,26 +10,70 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_gair.engine.model_state import live_state, moved_to, put_back
+
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
+
+PLAIN = (bool, int, float, str, type(None))
+"""Types of attributes that are saved with a loss."""
+
+TRIED = ((3, 1.0), (3, 10.0), (1, 10.0))
+"""Samples beyond one a class, and what logits are multiplied by, of the batches that a loss is tried out on."""
 
 
 class PerSample:
     """A loss (logits (n, nb_classes), labels int64 (n,)) -> losses (n,), whose mean is the classifier's loss.
 
-    :param unreduced: the classifier's loss without its reduction.
-    :param reduction: the one it had.
-    :param weight: class weights that a mean reduction divides by, (nb_classes,), or None.
+    The classifier's own object gives the values, so what it refers to, remembers, or is told counts; its `reduction` is
+    "none" for the length of a call.
+
+    :param loss: the classifier's.
     """
 
-    def __init__(self, unreduced: nn.Module, reduction: str, weight: Tensor | None) -> None:
-        self.unreduced, self.reduction, self.weight = unreduced, reduction, weight
+    def __init__(self, loss: nn.Module) -> None:
+        self.loss = loss
+
+    @property
+    def reduction(self) -> str:
+        """The loss's own."""
+        return str(self.loss.reduction)
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Class weights that a mean reduction divides by, (nb_classes,), where these are not all 1; or None."""
+        mean = isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and self.loss.reduction == "mean"
+        return self.loss.weight if mean else None  # type: ignore[return-value]
+
+    def unreduced(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return what the loss gives without its reduction."""
+        reduction = self.loss.reduction
+        self.loss.reduction = "none"  # type: ignore[assignment]
+        try:
+            values: Tensor = self.loss(logits, labels)
+        finally:
+            self.loss.reduction = reduction
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the loss remembers: tensors, and attributes that are numbers or texts."""
+        held = {
+            name: {key: value for key, value in vars(part).items() if type(value) in PLAIN and key != "training"}
+            for name, part in self.loss.named_modules()
+        }
+        return {"tensors": live_state(self.loss), "attributes": held}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give it to the loss again."""
+        put_back(self.loss, moved_to(self.loss, state["tensors"]))
+        for name, part in self.loss.named_modules():
+            vars(part).update(state["attributes"].get(name, {}))
 
     def __call__(self, logits: Tensor, labels: Tensor, scale: Tensor | int | None = None) -> Tensor:
         """Return the losses, 0 for samples of label -1.
 
         :param scale: of the whole batch, where these samples are a part of it; None: they are the batch.
         """
-        values: Tensor = self.unreduced(logits, labels.clamp(min=0))
+        values = self.unreduced(logits, labels.clamp(min=0))
         if values.shape != labels.shape:
             raise ValueError(f"it gives {tuple(values.shape)} values for {len(labels)} samples")
         return torch.where(labels >= 0, values, 0.0) * (self.scale(labels) if scale is None else scale)
@@ -57,59 +101,68 @@ def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSample:
 
     Samples of label -1 have loss 0, and the mean over all is the classifier's loss over the others.
 
-    Works on a copy, so the classifier's object is never changed. Whatever the reduction does beyond taking a mean is
-    kept: CrossEntropyLoss and NLLLoss with class weights divide by the sum of the weights of the labels at hand, and
-    `reduction="sum"` does not divide at all. That the mean is the classifier's loss is tried out on random logits.
+    Whatever the reduction does beyond taking a mean is kept: CrossEntropyLoss and NLLLoss with class weights divide by
+    the sum of the weights of the labels at hand, and `reduction="sum"` does not divide at all. That the mean is the
+    classifier's loss is tried out on random logits, by copies of the loss, which may remember its calls. A loss whose
+    tensors lie elsewhere is moved to the device.
 
     :raises ValueError: if the loss has no such form, with its name and the reason.
     """
     name = getattr(loss, "__name__", type(loss).__name__)
     if not isinstance(loss, nn.Module) or getattr(loss, "reduction", None) not in ("mean", "sum", "none"):
         raise ValueError(f"loss {name} has no per-sample form: it is no torch module with a `reduction`.")
-    original = copy.deepcopy(loss).to(device)
-    unreduced = copy.deepcopy(original)
-    unreduced.reduction = "none"  # type: ignore[assignment]
-    losses = PerSample(unreduced, str(original.reduction), _class_weights(original))
-    _try_out(original, losses, name, nb_classes, device)
-    return losses
+    if any(t.device != device for t in (*loss.parameters(), *loss.buffers())):
+        loss.to(device)
+    original, losses = _copy(loss), PerSample(_copy(loss))
+    for more, scale in TRIED:
+        for uneven in (False, True):
+            _try_out(original, losses, name, *_batch(nb_classes, more, scale, uneven, device))
+    return PerSample(loss)
 
 
-def _class_weights(loss: nn.Module) -> Tensor | None:
-    """Return what a mean reduction divides by, one number a class, where that is not 1 throughout."""
-    if not isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)) or loss.reduction != "mean" or loss.weight is None:
-        return None
-    return loss.weight
+def _copy(loss: nn.Module) -> nn.Module:
+    """Return a copy to try out, or the loss itself if it cannot be copied: it may hold anything."""
+    try:
+        return copy.deepcopy(loss)
+    except Exception:
+        return loss
 
 
-def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, nb_classes: int, device: torch.device) -> None:
-    """Hold the mean of the losses against the classifier's own loss, on logits that touch no global generator."""
-    n = nb_classes + 3
-    logits = torch.randn(n, nb_classes, generator=torch.Generator().manual_seed(0)).to(device)
-    labels = torch.arange(n, device=device) % nb_classes
+def _batch(nb_classes: int, more: int, scale: float, uneven: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return random logits, which touch no global generator, and labels: of each class in turn, or of two unevenly."""
+    n = 1 if uneven and more == 1 else nb_classes + more
+    logits = scale * torch.randn(n, nb_classes, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(n) % nb_classes
+    return logits.to(device), ((labels == 0).long() if uneven else labels).to(device)
+
+
+def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, logits: Tensor, labels: Tensor) -> None:
+    """Hold the mean of the losses against the classifier's own loss, where that is a number."""
     try:
         with warnings.catch_warnings():  # of shapes that broadcast, where a loss takes no class indices
             warnings.simplefilter("ignore")
             values = losses(logits, labels)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"loss {name} has no per-sample form on logits (n, {nb_classes}): {error}") from error
+        raise ValueError(f"loss {name} has no per-sample form on logits (n, {logits.shape[1]}): {error}") from error
     expected = values.mean() if original.reduction == "none" else original(logits, labels)
-    if not torch.allclose(values.mean(), expected, rtol=1e-4, atol=1e-6):
+    if expected.isfinite() and not torch.allclose(values.mean(), expected, rtol=1e-4, atol=1e-6):
         raise ValueError(
-            f"loss {name} has no per-sample form: on {n} samples it is {expected.item():g}, "
+            f"loss {name} has no per-sample form: on {len(labels)} samples it is {expected.item():g}, "
             f"the mean of its values {values.mean().item():g}."
         )
 
 
-def require_untrained(loss: Any, optimizer: torch.optim.Optimizer | None) -> None:
-    """Refuse a loss of which the optimizer trains parameters: a training weighs a copy, and they would stay.
+def require_untrained(loss: Any, optimizer: torch.optim.Optimizer | None, module: nn.Module) -> None:
+    """Refuse a loss of which the optimizer trains parameters that are not the model's: nothing saves or guards them.
 
     :raises ValueError: with their names.
     """
     held = {id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"]}
+    held -= {id(p) for p in module.parameters()}
     named = loss.named_parameters() if isinstance(loss, nn.Module) else ()
     trained = [name for name, parameter in named if id(parameter) in held]
     if trained:
         raise ValueError(
-            f"loss {type(loss).__name__} has parameters that the optimizer trains, {', '.join(trained)}: a "
-            "training weighs a copy of it, so they would stay as they are. Expected a loss without."
+            f"loss {type(loss).__name__} has parameters that the optimizer trains, {', '.join(trained)}: no "
+            "checkpoint, average or guard of a training sees them. Expected a loss without."
         )

@@ -45,7 +45,7 @@ class Augment:
             raise ValueError("augment returned NaN or infinite values; expected finite ones.")
         self.looked = True
         augmented = augmented.detach()
-        return augmented if self.box is None else self.box.clip(augmented)
+        return augmented.clone() if self.box is None else self.box.clip(augmented)  # it may return the same each time
 
     def __repr__(self) -> str:
         return repr(self.transform)

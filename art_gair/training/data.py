@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import torch
 from art.data_generators import DataGenerator, PyTorchDataGenerator
 from torch import Tensor
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from art_gair.distributed.group import ALONE
 from art_gair.distributed.share import Share, split
@@ -196,7 +196,8 @@ def epochs_from_generator(
                 raise ValueError(f"generator yielded {_outline(batch)}; expected a pair (x, y).")
             x = classifier.inputs(batch[0], "generator's x")
             labels = classifier.labels(batch[1], len(x), "generator's y", unlabelled=unlabelled)
-            yield Batch(x, labels, unlabelled and bool((labels < 0).any()))
+            # In memory of its own: the next batch is asked for before this one is used, and may lie in the same arrays.
+            yield Batch(x.clone(), labels.clone(), unlabelled and bool((labels < 0).any()))
 
     return Source(
         epoch,
@@ -256,9 +257,18 @@ def _length(generator: Any) -> int | None:
         batches = getattr(generator, "batches_per_epoch", -(-generator.size // generator.batch_size))
         return int(batches)
     try:
-        return len(generator)
-    except TypeError:
+        return len(generator) - _leaves_one(generator)
+    except (TypeError, NotImplementedError):
         return None
+
+
+def _leaves_one(loader: Any) -> bool:
+    """Whether a DataLoader's last batch has one sample, as far as it tells: it joins the batch before."""
+    size = getattr(loader, "batch_size", None)
+    if not isinstance(loader, DataLoader) or size is None or size == 1 or loader.drop_last:
+        return False
+    n = len(loader.sampler) if hasattr(loader.sampler, "__len__") else 0  # type: ignore[arg-type]
+    return bool(n > size and n % size == 1)
 
 
 def _own_generators(loader: Any) -> list[torch.Generator]:
@@ -276,6 +286,11 @@ def _passes(generator: Any) -> Callable[[], Iterable[Any]]:
         if generator.size is None:
             raise ValueError("generator has size None; expected a DataGenerator that knows its number of samples.")
         nb_batches = -(-generator.size // generator.batch_size)
+        held = getattr(generator, "iterator", None)
+        if hasattr(held, "__getitem__") and not isinstance(
+            held, Iterator
+        ):  # a Keras Sequence, of which get_batch gives the first batch each time
+            return lambda: islice(iter(held), nb_batches)  # type: ignore[arg-type]
         return lambda: (generator.get_batch() for _ in range(nb_batches))
     iterable = (
         hasattr(generator, "__iter__") and getattr(generator, "ndim", None) != 0

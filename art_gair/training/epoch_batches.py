@@ -128,17 +128,20 @@ def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 def merge_singles(batches: Iterable[Batch]) -> Iterator[Batch]:
     """Merge a batch of one sample into its larger neighbour: BatchNorm cannot train on a single sample.
 
-    So the last batch of an epoch has up to batch_size + 1 samples. With a batch size of 1 nothing is merged.
+    So the last batch of an epoch has up to batch_size + 1 samples. A batch takes one such sample at most, and with a
+    batch size of 1 nothing is merged.
     """
     held: Batch | None = None
+    merged = False
     for batch in batches:
         if held is None:
             held = batch
-        elif (len(batch[0]) == 1) != (len(held[0]) == 1):
+        elif not merged and (len(batch[0]) == 1) != (len(held[0]) == 1):
             held = Batch(torch.cat([held[0], batch[0]]), torch.cat([held[1], batch[1]]), held[2] or batch[2])
+            merged = True
         else:
             yield held
-            held = batch
+            held, merged = batch, False
     if held is not None:
         yield held
 

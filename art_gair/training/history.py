@@ -160,7 +160,18 @@ class EpochMeter:
 
     def state(self) -> dict[str, Any]:
         """Return what `load` needs to go on with the epoch."""
-        names = ("histogram", "sums", "weight_histogram", "moved", "samples", "batches", "skipped", "passes", "lr")
+        names = (
+            "max_iter",
+            "histogram",
+            "sums",
+            "weight_histogram",
+            "moved",
+            "samples",
+            "batches",
+            "skipped",
+            "passes",
+            "lr",
+        )
         return {**{name: getattr(self, name) for name in names}, "seconds": time.perf_counter() - self.began}
 
     def load(self, state: dict[str, Any]) -> None:

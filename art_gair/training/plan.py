@@ -54,6 +54,7 @@ class TrainingPlan:
         """Return the parts beside model, optimizer and plugins that have a state of their own, by name."""
         transform = None if self.augment is None else self.augment.transform
         parts = {"attack": self.attack, "weighting": self.weighting, "objective": self.objective, "augment": transform}
+        parts["loss"] = self.loss
         methods = ("state_dict", "load_state_dict")
         return {name: part for name, part in parts.items() if all(hasattr(part, method) for method in methods)}
 

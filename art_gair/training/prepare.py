@@ -20,7 +20,7 @@ from art_gair.training.plan import TrainingPlan
 from art_gair.training.requirements import check_schedules, check_validated
 from art_gair.training.run import TrainingRun
 from art_gair.training.schedulers import Scheduler
-from art_gair.training.settings import Settings, describe, describe_loss, describe_model, settings_made_with
+from art_gair.training.settings import Settings, describe, describe_model, settings_made_with
 from art_gair.training.validation import Validation
 
 
@@ -52,7 +52,7 @@ def make_run(
         scheduler.require_resumable()
     if not options.resume:
         scheduler.rehearse(0, options.nb_epochs)
-    made_with = settings_made_with(plan.optimizer)
+    made_with = settings_made_with(plan.optimizer, classifier.loss)
     run = TrainingRun(
         plan=plan,
         source=source,
@@ -103,7 +103,6 @@ def _describe(run: TrainingRun, options: Options, classifier: Any) -> Settings:
     plan = run.plan
     found = {
         **describe_model(classifier.model),
-        **describe_loss(classifier.loss),
         **run.scheduler.describe(),
         "submodules in eval mode": ", ".join(plan.train_mode.frozen) or "none",
         **run.source.content(),

@@ -76,11 +76,11 @@ class TrainingRun:
             return self.plan.make_step(self.epoch, self.batch, self.meter.skipped), self.meter, groups
         self.plan.streams.begin_epoch()
         self.source.set_epoch(self.epoch)
-        step = self.plan.make_step(self.epoch)
-        self.meter = EpochMeter(step.max_iter, self.device, self.group)
         self.plan.streams.seed_alike(self.epoch, -1)
         for plugin in self.plan.plugins:
             plugin.begin_epoch(self.epoch)
+        step = self.plan.make_step(self.epoch)  # after them, since they may set the attack
+        self.meter = EpochMeter(step.max_iter, self.device, self.group)
         self.plan.streams.seed_own(self.epoch, -1)
         self.meter.lr = float(self.plan.optimizer.param_groups[0]["lr"])
         self.batches = EpochBatches(self.source, self.device, self.accumulate, self._left)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import warnings
 from collections.abc import Iterator
-from types import CellType, FunctionType
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -53,6 +54,11 @@ class Scheduler:
             raise TypeError(
                 f"scheduler is a {type(scheduler).__name__}; expected one of torch.optim.lr_scheduler, or an object "
                 "with step() and state_dict()."
+            )
+        plateau = isinstance(scheduler, ReduceLROnPlateau)
+        if not plateau and not _takes_nothing(scheduler.step):
+            raise TypeError(
+                f"scheduler is a {type(scheduler).__name__}, whose step needs arguments; expected one with step()."
             )
         if getattr(scheduler, "optimizer", optimizer) is not optimizer:
             raise ValueError("scheduler updates another optimizer; expected one of the classifier's optimizer.")
@@ -165,6 +171,17 @@ class Scheduler:
         return " of ".join(names) + (" each batch" if self.per_batch else "")
 
 
+def _takes_nothing(function: Any) -> bool:
+    """Whether a function can be called without arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        return True
+    return True
+
+
 def _parts(scheduler: Any) -> Iterator[Any]:
     """Yield the scheduler and those inside it (SequentialLR, ChainedScheduler)."""
     yield scheduler
@@ -190,10 +207,22 @@ def _copy(scheduler: LRScheduler) -> LRScheduler | None:
 
 
 def _copied_function(function: Any, memo: dict[int, Any]) -> Any:
-    """Return a function that closes over copies: a rehearsal must not use up what the function remembers."""
-    if not isinstance(function, FunctionType) or function.__closure__ is None:
+    """Return a function that holds copies of all it reads: a rehearsal must not use up what the function remembers."""
+    if not isinstance(function, FunctionType):
         return function
-    cells = tuple(CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in function.__closure__)
-    copied = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
-    copied.__kwdefaults__ = function.__kwdefaults__
+    cells = tuple(CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in function.__closure__ or ())
+    held = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
+    held = {
+        name: value
+        for name, value in held.items()
+        if not isinstance(value, (ModuleType, type)) and value is not function
+    }
+    copied = FunctionType(
+        function.__code__,
+        {**function.__globals__, **copy.deepcopy(held, memo)},
+        function.__name__,
+        copy.deepcopy(function.__defaults__, memo),
+        cells,
+    )
+    copied.__kwdefaults__ = copy.deepcopy(function.__kwdefaults__, memo)
     return copied

@@ -83,6 +83,10 @@ class SemiSupervisedBatches:
         if x[1:] != x_more[1:]:
             raise ValueError(f"x_unlabelled has samples of shape {x_more[1:]}; expected {x[1:]}, as in x.")
 
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+        return -(-len(as_tensor(self.x, "x")) // (self.batch_size - self.unlabelled_each))
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw the order of the epoch, all at once: so a training that is resumed within it can draw it again."""
         names = ("x", "y", "x_unlabelled", "y_unlabelled")

@@ -90,23 +90,23 @@ def describe_optimizer(optimizer: torch.optim.Optimizer) -> Settings:
 
 
 _optimizers: WeakKeyDictionary[torch.optim.Optimizer, tuple[Settings, Settings]] = WeakKeyDictionary()
-"""The settings that an optimizer's last training began with, and those that it left."""
+"""The settings that an optimizer's last training began with, and those that it left; the loss's as well."""
 
 
-def settings_made_with(optimizer: torch.optim.Optimizer) -> Settings:
-    """Return the settings that an optimizer was made with, as a new process finds them.
+def settings_made_with(optimizer: torch.optim.Optimizer, loss: nn.Module) -> Settings:
+    """Return the settings that an optimizer and a loss were made with, as a new process finds them.
 
-    A training changes them, by a scheduler say. Where the last one left them, those that it began with count, so that
-    it can be resumed with the same objects too.
+    A training changes them, by a scheduler say, or since the loss remembers its calls. Where the last one left them,
+    those that it began with count, so that it can be resumed with the same objects too.
     """
-    now = describe_optimizer(optimizer)
+    now = {**describe_optimizer(optimizer), **describe_loss(loss)}
     begun, left = _optimizers.get(optimizer, (now, now))
     return begun if now == left else now
 
 
-def note_settings_left(optimizer: torch.optim.Optimizer, begun: Settings) -> None:
+def note_settings_left(optimizer: torch.optim.Optimizer, loss: nn.Module, begun: Settings) -> None:
     """Note that a training which began with these settings has ended."""
-    _optimizers[optimizer] = begun, describe_optimizer(optimizer)
+    _optimizers[optimizer] = begun, {**describe_optimizer(optimizer), **describe_loss(loss)}
 
 
 def describe_loss(loss: nn.Module) -> Settings:

@@ -10,7 +10,7 @@ class Stream:
     """Goes on where the epoch before left off; where the stream ends all the same, it is begun again.
 
     :param begin: begins the stream.
-    :param batches: of an epoch.
+    :param batches: of an epoch; one of a single sample, which joins its larger neighbour, counts with that.
     """
 
     def __init__(self, begin: Callable[[], Iterable[Any]], batches: int) -> None:
@@ -19,11 +19,21 @@ class Stream:
 
     def __call__(self) -> Iterator[Any]:
         """Yield the batches of an epoch; fewer only where the stream has none at all."""
-        for _ in range(self.batches):
+        taken, size, joined = 0, 0, False
+        while taken < self.batches:
             batch = None if self.stream is None else next(self.stream, None)
             if batch is None:
                 self.stream = iter(self.begin())
                 batch = next(self.stream, None)
             if batch is None:
                 return
+            before, size = size, _size(batch)
+            joined = not joined and before > 0 and (before == 1) != (size == 1)  # as `merge_singles` has it
+            taken += not joined
             yield batch
+
+
+def _size(batch: Any) -> int:
+    """Return the samples of a batch (x, y); of anything else, which is refused later, 2."""
+    pair = isinstance(batch, (tuple, list)) and len(batch) > 0 and hasattr(batch[0], "__len__")
+    return len(batch[0]) if pair else 2

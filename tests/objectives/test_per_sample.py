@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD
+from art_gair import AdversarialTrainerGAIRAT, Checkpoint, GeometryAwarePGD, UniformWeighting
 from art_gair.objectives.per_sample import per_sample, require_untrained
+from art_gair.plugins import Plugin
 from tests.models import classifier_of
 
 CPU = torch.device("cpu")
@@ -103,8 +105,131 @@ def test_a_loss_that_the_optimizer_trains_is_refused() -> None:
     loss, model = Tempered(), nn.Linear(4, 3)
     both = torch.optim.SGD([*model.parameters(), *loss.parameters()], lr=0.1)
     with pytest.raises(ValueError, match="Tempered has parameters that the optimizer trains, log_t"):
-        require_untrained(loss, both)
-    require_untrained(loss, torch.optim.SGD(model.parameters(), lr=0.1))
+        require_untrained(loss, both, model)
+    require_untrained(loss, torch.optim.SGD(model.parameters(), lr=0.1), model)
     classifier = classifier_of(model, (4,), 3, loss=loss, optimizer=both)
     with pytest.raises(ValueError, match="log_t"):
         AdversarialTrainerGAIRAT(classifier, GeometryAwarePGD(classifier))
+
+
+class Penalised(nn.Module):
+    """Cross entropy and a penalty on parameters that the loss refers to."""
+
+    def __init__(self, model: nn.Module, strength: float, *, registered: bool) -> None:
+        super().__init__()
+        self.reduction, self.strength = "mean", strength
+        if registered:
+            self.model = model
+        self.held = list(model.parameters())
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        values = nn.functional.cross_entropy(logits, labels, reduction=self.reduction)
+        return values + self.strength * sum(p.abs().sum() for p in self.held)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_what_a_loss_refers_to_has_its_effect(registered: bool) -> None:
+    def weights(strength: float) -> float:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+        classifier = classifier_of(model, (4,), 3, loss=Penalised(model, strength, registered=registered))
+        attack = GeometryAwarePGD(classifier, eps=0.01, eps_step=0.01, max_iter=1)
+        trainer = AdversarialTrainerGAIRAT(classifier, attack, UniformWeighting(), burn_in=0)
+        trainer.fit(LOGITS.sigmoid(), LABELS % 3, nb_epochs=30, verbose=False)
+        return float(model.weight.detach().abs().sum())
+
+    assert weights(0.5) < 0.2 * weights(0.0)
+
+
+class Remembers(nn.CrossEntropyLoss):
+    """Losses relative to a running mean, a count of the calls beside it."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        values = nn.functional.cross_entropy(logits, labels, reduction="none")
+        self.calls += 1
+        self.mean = (0.8 * self.mean + 0.2 * values.detach().mean()).detach()
+        values = values * torch.exp(self.mean - values.detach()) / (1 + 0.01 * self.calls)
+        return values if self.reduction == "none" else values.mean()
+
+
+class Reweighs(Plugin):
+    """Gives the loss class weights in the second epoch."""
+
+    def __init__(self, classifier: Any) -> None:
+        self.classifier = classifier
+
+    def begin_epoch(self, epoch: int) -> None:
+        if epoch == 1:
+            self.classifier.loss.weight = torch.tensor([8.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["new process", "same objects"])
+@pytest.mark.parametrize("kind", ["remembers", "reweighed"])
+def test_a_loss_that_changes_is_resumed_bit_for_bit(kind: str, same: bool, tmp_path: Path) -> None:
+    def make(*folder: Path) -> Any:
+        torch.manual_seed(0)
+        loss = Remembers() if kind == "remembers" else nn.CrossEntropyLoss()
+        classifier = classifier_of(nn.Linear(4, 3), (4,), 3, loss=loss)
+        attack = GeometryAwarePGD(classifier, eps=0.01, eps_step=0.01, max_iter=1)
+        plugins = [*map(Checkpoint, folder), *([Reweighs(classifier)] if kind == "reweighed" else [])]
+        return AdversarialTrainerGAIRAT(classifier, attack, UniformWeighting(), burn_in=0, plugins=plugins)
+
+    def fit(trainer: Any, nb_epochs: int, **settings: Any) -> list[float]:
+        trainer.fit(LOGITS.sigmoid(), LABELS % 3, batch_size=4, nb_epochs=nb_epochs, seed=0, verbose=False, **settings)
+        return [record["loss"] for record in trainer.history]
+
+    whole = make()
+    expected = fit(whole, 4)
+    first = make(tmp_path)
+    fit(first, 2)
+    second = first if same else make(tmp_path)
+    assert fit(second, 4, resume=True) == expected
+    assert second.classifier.loss.reduction == "mean"
+    if kind == "remembers":
+        assert second.classifier.loss.calls == whole.classifier.loss.calls == 8
+
+
+class Focal(nn.Module):
+    """A focal loss with class weights of mean 1, divided by the sum of those at hand."""
+
+    reduction = "mean"
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        weight = torch.tensor([1.9, 1.0, 0.1])[labels]
+        values = weight * nn.functional.cross_entropy(logits, labels, reduction="none")
+        return values if self.reduction == "none" else values.sum() / weight.sum()
+
+
+class Hard(nn.Module):
+    """The mean over samples that are not right by far."""
+
+    reduction = "mean"
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        values = nn.functional.cross_entropy(logits, labels, reduction="none")
+        hard = values > 0.001
+        return values * hard if self.reduction == "none" else values[hard].mean()
+
+
+@pytest.mark.parametrize("loss", [Focal(), Hard()], ids=["weights", "hard samples"])
+def test_losses_that_are_a_mean_by_chance_are_refused(loss: Any) -> None:
+    with pytest.raises(ValueError, match=r"has no per-sample form: on .* samples it is"):
+        per_sample(loss, 3, CPU)
+
+
+def test_a_class_of_weight_0_is_taken() -> None:
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([0.0, 0.0, 1.0, 2.0]))
+    torch.testing.assert_close(per_sample(loss, 4, CPU)(LOGITS, LABELS).mean(), loss(LOGITS, LABELS))
+
+
+def test_trying_a_loss_out_leaves_it_as_it_is() -> None:
+    loss = Remembers()
+    per_sample(loss, 3, CPU)
+    assert (loss.calls, float(loss.mean)) == (0, 0.0)
