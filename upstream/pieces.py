@@ -93,7 +93,7 @@ DEFINITIONS: dict[str, Piece] = {
     ),
     "PerSample": Piece(
         "objectives/per_sample.py:PerSample",
-        without=["__call__.scale", "scale.n", "scale.add_up"],
+        without=["state_dict", "load_state_dict", "__call__.scale", "scale.n", "scale.add_up"],
         replace={
             "len(labels) if n is None else n": "len(labels)",
             "labels.clamp(min=0)": "labels",
@@ -107,14 +107,11 @@ DEFINITIONS: dict[str, Piece] = {
         doc={
             "__init__()": "Create a :class:`.PerSample` instance.",
             "__call__()": "Return the losses, of shape `(n,)`.",
-            "unreduced": "The classifier's loss without its reduction.",
-            "reduction": "The one it had.",
-            "weight": "Class weights that a mean reduction divides by, or None.",
+            "loss": "The loss of the classifier.",
+            "reduction()": "Return the reduction of the loss.",
+            "unreduced()": "Return what the loss gives without its reduction.",
         },
         words={"it gives {": "The loss of the classifier gives {"},
-    ),
-    "_class_weights": Piece(
-        "objectives/per_sample.py:_class_weights", doc={"loss": "Loss of the classifier.", "raises": ""}
     ),
     "Terms": Piece("objectives/base.py:Terms", doc={"logits": "Logits of the adversarial examples."}),
     "total": Piece(

@@ -35,12 +35,12 @@ class PerSample:
 
     @property
     def reduction(self) -> str:
-        """The loss's own."""
+        """Return the loss's own."""
         return str(self.loss.reduction)
 
     @property
     def weight(self) -> Tensor | None:
-        """Class weights that a mean reduction divides by, (nb_classes,), where these are not all 1; or None."""
+        """Return the class weights that a mean reduction divides by, (nb_classes,), or None."""
         mean = isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and self.loss.reduction == "mean"
         return self.loss.weight if mean else None  # type: ignore[return-value]
 
