@@ -168,11 +168,12 @@ def draw(form: Form, found: dict[Any, Json]) -> Figure:
     for eps, title in ((0.0, "standard training"), (usual, f"adversarial training, eps {usual:.3g}")):
         cells = [found[n, eps] for n in form.networks if (n, eps) in found]
         left.plot([one["parameters"] for one in cells], [one["error"] for one in cells], "o-", label=title)
-    left.set(xscale="log", xlabel="parameters", ylabel="error on training images, %", ylim=(0, None))
+    left.set(xscale="log", xlabel="parameters", ylabel="error on training images, %")
     left.legend(frameon=False)
     cells = [found[form.network, eps] for eps in (0.0, *form.eps) if (form.network, eps) in found]
     right.plot([one["eps"] for one in cells], [one["error"] for one in cells], "o-", color="C1")
     right.set(xlabel="eps; 0 is standard training", title=form.network)
+    left.set_ylim(bottom=0)  # of both, at the end: it fixes the scale
     return figure
 
 
