@@ -360,7 +360,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             if not run.begun:  # resume was refused
                 self.history, self.best_epoch = before
             tensor_classifier.module.eval()
-            note_settings_left(self.classifier.optimizer, self.classifier.loss, made_with)
+            note_settings_left(self.classifier.optimizer, self.classifier.loss, self.classifier.model, made_with)
 
     def _plan(self, tensor_classifier: TensorClassifier, options: Options, streams: Streams) -> TrainingPlan:
         second_loss, group = self.objective.second_attack, streams.group

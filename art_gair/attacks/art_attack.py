@@ -34,11 +34,22 @@ def as_inner_attack(attack: Any) -> InnerAttack:
 
 
 def generate(attack: EvasionAttack, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    """Return an ART attack's examples; none of its batches has one sample alone, which some models squeeze."""
+    """Return an ART attack's examples; if it fails where its last batch has one sample alone, that is given twice.
+
+    Some models squeeze a batch of one. An attack that takes one sample only is not given two.
+    """
     batch_size = getattr(attack, "batch_size", None)
-    if not isinstance(batch_size, int) or not len(x) % batch_size == 1 < batch_size:
+    alone = isinstance(batch_size, int) and len(x) % batch_size == 1 < batch_size
+    try:
         return np.asarray(attack.generate(x=x, y=y))
-    return np.asarray(attack.generate(x=np.concatenate([x, x[-1:]]), y=np.concatenate([y, y[-1:]])))[: len(x)]
+    except (RuntimeError, ValueError, IndexError):
+        if not alone:
+            raise
+        try:
+            return np.asarray(attack.generate(x=np.concatenate([x, x[-1:]]), y=np.concatenate([y, y[-1:]])))[: len(x)]
+        except (RuntimeError, ValueError, IndexError):
+            pass  # the first error says what is wrong
+        raise
 
 
 def describe_attack(attack: Any) -> str:

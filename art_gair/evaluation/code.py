@@ -38,11 +38,27 @@ def read_globals(function: types.FunctionType) -> dict[str, Any]:
 
 
 def stored_names(cls: type) -> set[str]:
-    """Return the attributes that methods of versioned base classes set: what these keep for themselves."""
-    bodies = [vars(base).values() for base in cls.__mro__ if base is not object and is_versioned(base.__module__)]
-    functions = [unwrap(value) for body in bodies for value in body]
-    codes = [function.__code__ for function in functions if isinstance(function, types.FunctionType)]
-    return {i.argval for code in codes for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+    """Return the attributes that methods of versioned base classes set, and no other class of the object's.
+
+    These a base class keeps for itself.
+    """
+    stored: dict[bool, set[str]] = {True: set(), False: set()}
+    for base in cls.__mro__:
+        functions = [unwrap(value) for value in vars(base).values()]
+        codes = [
+            code for function in functions if isinstance(function, types.FunctionType) for code in _codes(function)
+        ]
+        names = {i.argval for code in codes for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
+        stored[is_versioned(base.__module__)] |= names
+    return stored[True] - stored[False]
+
+
+def _codes(function: types.FunctionType) -> list[types.CodeType]:
+    """Return a function's code and that of functions within it; ART wraps methods of attacks."""
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+    inner = [f for f in cells if isinstance(f, types.FunctionType) and f is not function]
+    nested = [code for code in function.__code__.co_consts if isinstance(code, types.CodeType)]
+    return [function.__code__, *nested, *(code for f in inner for code in _codes(f))]
 
 
 def _globals_of(code: types.CodeType) -> list[str]:

@@ -194,7 +194,8 @@ class Describer:
     def attack(self, attack: Any) -> Any:
         """Describe an attack by its class, its settings, what a user's class adds, and the classifier it runs on."""
         settings = {name: getattr(attack, name, None) for name in attack.attack_params}
-        added = self._attributes(vars(attack), {*stored_names(type(attack)), *settings})
+        kept = {name for name in stored_names(type(attack)) if is_versioned(type(vars(attack).get(name)).__module__)}
+        added = self._attributes(vars(attack), {*kept, *settings})
         held = self._attributes(settings, IRRELEVANT)
         return self.describe(type(attack)), held, added, self.describe(getattr(attack, "estimator", None))
 

@@ -7,18 +7,19 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from art_gair.engine.model_state import live_state, moved_to, put_back
+from art_gair.engine.model_state import extra_state, live_state, moved_to, put_back
 
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 PLAIN = (bool, int, float, str, type(None))
 """Types of attributes that are saved with a loss."""
 
-TRIED = ((3, 1.0), (3, 10.0), (1, 10.0))
-"""Samples beyond one a class, and what logits are multiplied by, of the batches that a loss is tried out on."""
+SCALES = (1.0, 10.0)
+"""What random logits are multiplied by, on which a loss is tried out."""
 
 
 class PerSample:
@@ -46,27 +47,38 @@ class PerSample:
 
     def unreduced(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return what the loss gives without its reduction."""
+        own = "reduction" in vars(self.loss)  # else its class has it
         reduction = self.loss.reduction
         self.loss.reduction = "none"  # type: ignore[assignment]
         try:
             values: Tensor = self.loss(logits, labels)
         finally:
-            self.loss.reduction = reduction
+            if own:
+                self.loss.reduction = reduction
+            else:
+                del self.loss.reduction
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the loss remembers: tensors, and attributes that are numbers or texts."""
+        """Return what the loss remembers: tensors, attributes of numbers and texts, what `get_extra_state` gives."""
         held = {
-            name: {key: value for key, value in vars(part).items() if type(value) in PLAIN and key != "training"}
+            name: {key: copy.deepcopy(value) for key, value in vars(part).items() if _is_memory(key, value)}
             for name, part in self.loss.named_modules()
         }
-        return {"tensors": live_state(self.loss), "attributes": held}
+        return {"tensors": live_state(self.loss), "attributes": held, "extra": extra_state(self.loss)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Give it to the loss again."""
         put_back(self.loss, moved_to(self.loss, state["tensors"]))
         for name, part in self.loss.named_modules():
-            vars(part).update(state["attributes"].get(name, {}))
+            for key, value in state["attributes"].get(name, {}).items():
+                present = vars(part).get(key)
+                if isinstance(value, Tensor) and isinstance(present, Tensor) and value.shape == present.shape:
+                    present.copy_(value)  # others may hold it
+                else:
+                    vars(part)[key] = value
+        for name, value in state.get("extra", {}).items():
+            self.loss.get_submodule(name).set_extra_state(value)
 
     def __call__(self, logits: Tensor, labels: Tensor, scale: Tensor | int | None = None) -> Tensor:
         """Return the losses, 0 for samples of label -1.
@@ -114,26 +126,38 @@ def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSample:
     if any(t.device != device for t in (*loss.parameters(), *loss.buffers())):
         loss.to(device)
     original, losses = _copy(loss), PerSample(_copy(loss))
-    for more, scale in TRIED:
-        for uneven in (False, True):
-            _try_out(original, losses, name, *_batch(nb_classes, more, scale, uneven, device))
+    for labels in _labels(nb_classes):
+        for scale in SCALES:
+            logits = scale * torch.randn(len(labels), nb_classes, generator=torch.Generator().manual_seed(0))
+            _try_out(original, losses, name, logits.to(device), labels.to(device))
     return PerSample(loss)
 
 
 def _copy(loss: nn.Module) -> nn.Module:
-    """Return a copy to try out, or the loss itself if it cannot be copied: it may hold anything."""
+    """Return a copy to try out; if it holds what cannot be copied, one with attributes and buffers of its own."""
     try:
         return copy.deepcopy(loss)
     except Exception:
-        return loss
+        copied = copy.copy(loss)
+        copied.__dict__ = {**vars(loss), "_parameters": {**loss._parameters}, "_modules": {**loss._modules}}
+        copied._buffers = {name: None if b is None else b.clone() for name, b in loss._buffers.items()}
+        return copied
 
 
-def _batch(nb_classes: int, more: int, scale: float, uneven: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return random logits, which touch no global generator, and labels: of each class in turn, or of two unevenly."""
-    n = 1 if uneven and more == 1 else nb_classes + more
-    logits = scale * torch.randn(n, nb_classes, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(n) % nb_classes
-    return logits.to(device), ((labels == 0).long() if uneven else labels).to(device)
+def _labels(nb_classes: int) -> list[Tensor]:
+    """Return labels of batches to try a loss out on: each class in turn, two classes unevenly, two samples."""
+    in_turn = torch.arange(nb_classes + 3) % nb_classes
+    uneven = (in_turn == 0).long() % nb_classes
+    return [in_turn, uneven, uneven[:2]]
+
+
+def _is_memory(key: str, value: Any) -> bool:
+    """Whether an attribute of a loss is saved: numbers, texts and tensors that are no parameters, or lists of them."""
+    if isinstance(value, Tensor):
+        return not value.requires_grad and value.layout == torch.strided
+    if isinstance(value, (list, tuple)):
+        return all(type(entry) in PLAIN for entry in value)
+    return key != "training" and (type(value) in PLAIN or isinstance(value, np.generic))
 
 
 def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, logits: Tensor, labels: Tensor) -> None:

@@ -9,7 +9,7 @@ from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import torch
-from art.data_generators import DataGenerator, PyTorchDataGenerator
+from art.data_generators import DataGenerator, KerasDataGenerator, PyTorchDataGenerator
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -286,7 +286,7 @@ def _passes(generator: Any) -> Callable[[], Iterable[Any]]:
         if generator.size is None:
             raise ValueError("generator has size None; expected a DataGenerator that knows its number of samples.")
         nb_batches = -(-generator.size // generator.batch_size)
-        held = getattr(generator, "iterator", None)
+        held = generator.iterator if type(generator) is KerasDataGenerator else None
         if hasattr(held, "__getitem__") and not isinstance(
             held, Iterator
         ):  # a Keras Sequence, of which get_batch gives the first batch each time

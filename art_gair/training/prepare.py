@@ -52,7 +52,7 @@ def make_run(
         scheduler.require_resumable()
     if not options.resume:
         scheduler.rehearse(0, options.nb_epochs)
-    made_with = settings_made_with(plan.optimizer, classifier.loss)
+    made_with = settings_made_with(plan.optimizer, classifier.loss, classifier.model)
     run = TrainingRun(
         plan=plan,
         source=source,

@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from art_gair.training.history import EpochRecord
 from art_gair.training.settings import Settings, describe, describe_made
+
+SHARED = (ModuleType, type, Tensor, np.ndarray, nn.Module)
+"""What a rehearsal does not copy: it may be large, and hardly counts calls."""
 
 PER_BATCH = (OneCycleLR, CyclicLR)
 """Schedulers that torch's documentation steps after each batch."""
@@ -212,11 +217,7 @@ def _copied_function(function: Any, memo: dict[int, Any]) -> Any:
         return function
     cells = tuple(CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in function.__closure__ or ())
     held = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
-    held = {
-        name: value
-        for name, value in held.items()
-        if not isinstance(value, (ModuleType, type)) and value is not function
-    }
+    held = {name: value for name, value in held.items() if not isinstance(value, SHARED) and value is not function}
     copied = FunctionType(
         function.__code__,
         {**function.__globals__, **copy.deepcopy(held, memo)},

@@ -93,26 +93,40 @@ _optimizers: WeakKeyDictionary[torch.optim.Optimizer, tuple[Settings, Settings]]
 """The settings that an optimizer's last training began with, and those that it left; the loss's as well."""
 
 
-def settings_made_with(optimizer: torch.optim.Optimizer, loss: nn.Module) -> Settings:
+def settings_made_with(optimizer: torch.optim.Optimizer, loss: nn.Module, module: nn.Module) -> Settings:
     """Return the settings that an optimizer and a loss were made with, as a new process finds them.
 
     A training changes them, by a scheduler say, or since the loss remembers its calls. Where the last one left them,
     those that it began with count, so that it can be resumed with the same objects too.
     """
-    now = {**describe_optimizer(optimizer), **describe_loss(loss)}
+    now = {**describe_optimizer(optimizer), **describe_loss(loss, module)}
     begun, left = _optimizers.get(optimizer, (now, now))
     return begun if now == left else now
 
 
-def note_settings_left(optimizer: torch.optim.Optimizer, loss: nn.Module, begun: Settings) -> None:
+def note_settings_left(optimizer: torch.optim.Optimizer, loss: nn.Module, module: nn.Module, begun: Settings) -> None:
     """Note that a training which began with these settings has ended."""
-    _optimizers[optimizer] = begun, {**describe_optimizer(optimizer), **describe_loss(loss)}
+    _optimizers[optimizer] = begun, {**describe_optimizer(optimizer), **describe_loss(loss, module)}
 
 
-def describe_loss(loss: nn.Module) -> Settings:
-    """Describe a loss by its class, its public attributes of plain types, and its buffers."""
-    plain = {k: v for k, v in vars(loss).items() if not k.startswith("_") and k != "training"}
+def describe_loss(loss: nn.Module, module: nn.Module | None = None) -> Settings:
+    """Describe a loss by its class, its public attributes of plain types, and its buffers.
+
+    :param module: the model, whose parameters a loss may refer to; they are no setting of it.
+    """
+    own = set() if module is None else {id(p) for p in module.parameters()}
+    plain = {k: v for k, v in vars(loss).items() if not k.startswith("_") and k != "training" and not _holds(v, own)}
     return {"loss": _name(type(loss)), **_describe_all("loss", {**plain, **dict(loss.named_buffers())}, 1)}
+
+
+def _holds(value: Any, parameters: set[int]) -> bool:
+    """Whether a value is one of some parameters, or a list, dictionary or module with one of them."""
+    entries: Any = [value]
+    if isinstance(value, nn.Module):
+        entries = value.parameters()
+    elif isinstance(value, (list, tuple, set, dict)):
+        entries = value.values() if isinstance(value, dict) else value
+    return any(id(entry) in parameters for entry in entries)
 
 
 def describe_environment(device: torch.device) -> Settings:
@@ -214,7 +228,8 @@ def _outline(value: Any) -> str:
 
 def _describe_array(value: Any) -> str:
     if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} {hash_tensor(value)[:16]}"
+        dense = value if value.layout == torch.strided else value.to_dense()
+        return f"{tuple(value.shape)} {hash_tensor(dense)[:16]}"
     if value.dtype.kind not in "biufc":
         return f"array {value.shape} of {value.dtype}"
     content = hashlib.sha256(value.dtype.str.encode() + np.ascontiguousarray(value).tobytes())

@@ -16,11 +16,13 @@ class Stream:
     def __init__(self, begin: Callable[[], Iterable[Any]], batches: int) -> None:
         self.begin, self.batches = begin, batches
         self.stream: Iterator[Any] | None = None
+        self.largest = 0
 
     def __call__(self) -> Iterator[Any]:
         """Yield the batches of an epoch; fewer only where the stream has none at all."""
         taken, size, joined = 0, 0, False
-        while taken < self.batches:
+        # An epoch does not end on a single sample that waits for a larger neighbour.
+        while taken < self.batches or (size == 1 < self.largest and not joined):
             batch = None if self.stream is None else next(self.stream, None)
             if batch is None:
                 self.stream = iter(self.begin())
@@ -30,6 +32,7 @@ class Stream:
             before, size = size, _size(batch)
             joined = not joined and before > 0 and (before == 1) != (size == 1)  # as `merge_singles` has it
             taken += not joined
+            self.largest = max(self.largest, size)
             yield batch
 
 

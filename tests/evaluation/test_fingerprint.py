@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescentPyTorch
+from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent, ProjectedGradientDescentPyTorch
 from art.estimators.classification import BlackBoxClassifier, SklearnClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -253,6 +253,27 @@ def test_what_a_users_attack_inherits_and_keeps_for_itself_does_not_count(base: 
     described = describe_contents(classifier, [attack])
     attack.generate(X)
     assert describe_contents(classifier, [attack]) == described
+
+
+def test_an_attack_that_a_user_puts_into_anothers_place_counts() -> None:
+    class Mine(ProjectedGradientDescent):
+        def __init__(self, boost: float, **settings: Any) -> None:
+            super().__init__(classifier, **settings)
+            self._attack = Inner(classifier, eps=boost)
+
+    class Inner(FastGradientMethod):
+        pass
+
+    def describe(boost: float, inside: bool) -> dict[str, str]:
+        attack = Mine(boost) if inside else ProjectedGradientDescent(classifier)
+        if not inside:
+            attack._attack = Inner(classifier, eps=boost)
+        return describe_contents(classifier, [attack])
+
+    classifier = make(Cleaned())
+    for inside in (False, True):
+        assert describe(0.1, inside) == describe(0.1, inside)
+        assert differing(describe(0.1, inside), describe(0.2, inside)) == ["attacks"]
 
 
 class Tiring(FastGradientMethod):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,35 @@ class Remembers(nn.CrossEntropyLoss):
         return values if self.reduction == "none" else values.mean()
 
 
+class Otherwise(nn.CrossEntropyLoss):
+    """Remembers the mean of its losses outside of buffers."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.means, self.tensor, self.hidden = kind, [1.0], torch.ones(()), 1.0
+        if kind == "uncopied":
+            self.lock = threading.Lock()
+
+    def get_extra_state(self) -> Any:
+        return {"hidden": self.hidden}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.hidden = state["hidden"]
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        values = nn.functional.cross_entropy(logits, labels, reduction="none")
+        before = {"list": self.means[-1], "extra": self.hidden}.get(self.kind, float(self.tensor))
+        now = 0.8 * before + 0.2 * float(values.detach().mean())
+        if self.kind == "list":
+            self.means.append(now)
+        elif self.kind == "extra":
+            self.hidden = now
+        else:
+            self.tensor = torch.tensor(now)
+        values = values * before
+        return values if self.reduction == "none" else values.mean()
+
+
 class Reweighs(Plugin):
     """Gives the loss class weights in the second epoch."""
 
@@ -171,11 +201,12 @@ class Reweighs(Plugin):
 
 
 @pytest.mark.parametrize("same", [False, True], ids=["new process", "same objects"])
-@pytest.mark.parametrize("kind", ["remembers", "reweighed"])
+@pytest.mark.parametrize("kind", ["buffer", "attribute", "list", "extra", "uncopied", "reweighed"])
 def test_a_loss_that_changes_is_resumed_bit_for_bit(kind: str, same: bool, tmp_path: Path) -> None:
     def make(*folder: Path) -> Any:
         torch.manual_seed(0)
-        loss = Remembers() if kind == "remembers" else nn.CrossEntropyLoss()
+        losses = {"reweighed": nn.CrossEntropyLoss, "buffer": Remembers}
+        loss = losses[kind]() if kind in losses else Otherwise(kind)
         classifier = classifier_of(nn.Linear(4, 3), (4,), 3, loss=loss)
         attack = GeometryAwarePGD(classifier, eps=0.01, eps_step=0.01, max_iter=1)
         plugins = [*map(Checkpoint, folder), *([Reweighs(classifier)] if kind == "reweighed" else [])]
@@ -192,7 +223,7 @@ def test_a_loss_that_changes_is_resumed_bit_for_bit(kind: str, same: bool, tmp_p
     second = first if same else make(tmp_path)
     assert fit(second, 4, resume=True) == expected
     assert second.classifier.loss.reduction == "mean"
-    if kind == "remembers":
+    if kind == "buffer":
         assert second.classifier.loss.calls == whole.classifier.loss.calls == 8
 
 
@@ -222,6 +253,54 @@ class Hard(nn.Module):
 def test_losses_that_are_a_mean_by_chance_are_refused(loss: Any) -> None:
     with pytest.raises(ValueError, match=r"has no per-sample form: on .* samples it is"):
         per_sample(loss, 3, CPU)
+
+
+class Squeezes(nn.Module):
+    """A focal loss that drops the batch of a lone sample."""
+
+    reduction = "mean"
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        log_p = logits.log_softmax(dim=1).gather(1, labels[:, None]).squeeze()
+        values = -((1 - log_p.exp()) ** 2) * log_p
+        return values if self.reduction == "none" else values.mean()
+
+
+class Normalises(nn.Module):
+    """A loss of normalised logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduction, self.norm = "mean", nn.BatchNorm1d(3, affine=False)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.norm(logits), labels, reduction=self.reduction)
+
+
+@pytest.mark.parametrize("loss", [Squeezes(), Normalises()], ids=["squeezes", "normalises"])
+def test_losses_that_want_more_than_one_sample_are_taken(loss: Any) -> None:
+    losses = per_sample(loss, 3, CPU)
+    assert losses(LOGITS[:, :3], LABELS % 3).shape == (9,)
+    assert "reduction" not in vars(loss) or loss.reduction == "mean"
+
+
+def test_parameters_of_the_model_that_a_loss_holds_are_no_setting_of_it(tmp_path: Path) -> None:
+    """A training with a penalty on them is resumed from another initialisation."""
+
+    def fit(seed: int, nb_epochs: int) -> list[float]:
+        torch.manual_seed(seed)
+        model = nn.Linear(4, 3)
+        classifier = classifier_of(model, (4,), 3, loss=Penalised(model, 0.1, registered=False))
+        attack = GeometryAwarePGD(classifier, eps=0.01, eps_step=0.01, max_iter=1)
+        trainer = AdversarialTrainerGAIRAT(
+            classifier, attack, UniformWeighting(), burn_in=0, plugins=[Checkpoint(tmp_path)]
+        )
+        resume = bool(list(tmp_path.iterdir()))
+        trainer.fit(LOGITS.sigmoid(), LABELS % 3, nb_epochs=nb_epochs, seed=0, verbose=False, resume=resume)
+        return [record["loss"] for record in trainer.history]
+
+    first = fit(0, 2)
+    assert fit(1, 3)[:2] == first
 
 
 def test_a_class_of_weight_0_is_taken() -> None:

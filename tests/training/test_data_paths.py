@@ -97,6 +97,26 @@ def test_a_keras_sequence_is_gone_through() -> None:
     assert [first for first, _, _ in batches] == [0, 8, 16, 24, 0, 8, 16, 24]
 
 
+class Inverts(KerasDataGenerator):
+    """A generator whose own `get_batch` changes the inputs."""
+
+    def get_batch(self) -> Any:
+        x, y = super().get_batch()
+        return 1 - x, y
+
+
+def test_a_generators_own_get_batch_is_called() -> None:
+    assert seen_from(Inverts(Sequence(), N, 8))[0] == (N, 0, 8)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+def test_an_epoch_does_not_end_on_a_single_sample(batches: int) -> None:
+    loader = DataLoader(TensorDataset(*map(torch.from_numpy, numbered(5))), batch_size=4)
+    sizes = [n for _, _, n in seen_from(loader, steps_per_epoch=batches, nb_epochs=4)]
+    assert len(sizes) == 4 * batches
+    assert set(sizes) <= {4, 5}
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
