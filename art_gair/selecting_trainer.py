@@ -26,7 +26,7 @@ MOST_HELD_OUT = 1_000
 """Samples that are held out at most."""
 
 FEW_LOOKS = 4
-"""Epochs that are validated: from fewer the choice is small, and a warning says so."""
+"""If fewer epochs than this are validated, a warning says so."""
 
 
 class SelectingTrainer(AdversarialTrainerGAIRAT):

@@ -34,9 +34,9 @@ def as_inner_attack(attack: Any) -> InnerAttack:
 
 
 def generate(attack: EvasionAttack, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    """Return an ART attack's examples; if it fails where its last batch has one sample alone, that is given twice.
+    """Return an ART attack's examples. If it fails and its last batch has one sample, try that sample twice.
 
-    Some models squeeze a batch of one. An attack that takes one sample only is not given two.
+    Some models squeeze a batch of one, which ART does not expect. The error of the first try is the one that is raised.
     """
     batch_size = getattr(attack, "batch_size", None)
     alone = isinstance(batch_size, int) and len(x) % batch_size == 1 < batch_size
@@ -48,7 +48,7 @@ def generate(attack: EvasionAttack, x: NDArray[Any], y: NDArray[Any]) -> NDArray
         try:
             return np.asarray(attack.generate(x=np.concatenate([x, x[-1:]]), y=np.concatenate([y, y[-1:]])))[: len(x)]
         except (RuntimeError, ValueError, IndexError):
-            pass  # the first error says what is wrong
+            pass  # the first error, raised below, says what is wrong
         raise
 
 

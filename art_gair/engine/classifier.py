@@ -177,7 +177,7 @@ class TensorClassifier:
         return self._one_a_class(self.update_form(self.module, x), len(x))
 
     def _one_a_class(self, out: Any, n: int) -> Tensor:
-        """Check logits; of a model that squeezes a batch of one, what it gives for a lone sample is a row again."""
+        """Check logits. A model that squeezes a batch of one gives (nb_classes,), which becomes a row again."""
         if n == 1 and isinstance(out, Tensor) and out.shape == (self.nb_classes,):
             return out[None]
         if not isinstance(out, Tensor) or out.ndim != 2 or out.shape[1] != self.nb_classes:

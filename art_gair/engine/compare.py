@@ -124,7 +124,10 @@ def distance(values: Tensor, expected: Tensor) -> float:
 
 
 def with_gradient(gradient: Tensor) -> Tensor:
-    """Return the samples by whose gradient a view can be judged, bool: all, which refuses it, where there is none."""
+    """Return the samples whose gradient is finite, bool (n,): by these a view is judged.
+
+    If no sample has a finite gradient, return all samples: their NaN refuses the view.
+    """
     finite = gradient.flatten(1).isfinite().all(dim=1)
     return finite if finite.any() else ~finite
 

@@ -38,9 +38,9 @@ def read_globals(function: types.FunctionType) -> dict[str, Any]:
 
 
 def stored_names(cls: type) -> set[str]:
-    """Return the attributes that methods of versioned base classes set, and no other class of the object's.
+    """Return the attributes that only versioned base classes set: they keep these for themselves.
 
-    These a base class keeps for itself.
+    An attribute that a class of the user's sets as well is not among them.
     """
     stored: dict[bool, set[str]] = {True: set(), False: set()}
     for base in cls.__mro__:

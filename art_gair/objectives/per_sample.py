@@ -157,7 +157,7 @@ def _is_memory(key: str, value: Any) -> bool:
         return not value.requires_grad and value.layout == torch.strided
     if isinstance(value, (list, tuple)):
         return all(type(entry) in PLAIN for entry in value)
-    return key != "training" and (type(value) in PLAIN or isinstance(value, np.generic))
+    return key != "training" and (type(value) in PLAIN or isinstance(value, (np.number, np.bool_)))
 
 
 def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, logits: Tensor, labels: Tensor) -> None:

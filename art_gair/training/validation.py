@@ -147,8 +147,8 @@ class Validation:
             self.warned = True
             logger.warning(
                 "The attack's gradient to some samples of validation_data is not finite: it cannot move them, and they "
-                "count as robust. The likely cause is an operation of the model without a "
-                "derivative there, such as the square root at 0 or 0 / 0."
+                "count as robust. The likely cause is an operation of the model without a derivative there, such as "
+                "the square root at 0 or 0 / 0."
             )
 
 
@@ -234,9 +234,9 @@ def _batches(rows: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def _stands_unmoved(right: Tensor, gradients: list[Tensor]) -> bool:
-    """Whether a sample is right that had a gradient which is not finite.
+    """Whether the model is right about a sample whose gradient was not finite.
 
-    :param gradients: the last ones of the batch, and before them those that had rows that have left since.
+    :param gradients: as `take_gradient` gives them; those of samples that an attack has stopped come first.
     """
     if not gradients or are_finite(gradients):
         return False
