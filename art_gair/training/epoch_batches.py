@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -24,6 +24,9 @@ OTHER_BATCHES = (
 IN_FLIGHT = 4
 """How often the source may have been asked ahead of the steps: on a GPU for one batch in `on_device` and one in
 `merge_singles`, either of which may be two that were merged; also for what shows that there is no more."""
+
+Groups = Generator[list[Batch], None, None]
+"""Batches in groups for one step each; closing it lets go of the source, and so ends a DataLoader's workers."""
 
 
 class EpochBatches:
@@ -46,11 +49,11 @@ class EpochBatches:
         self.last_labels = ""
         self.replayed: dict[str, Any] | None = None
 
-    def __iter__(self) -> Iterator[list[Batch]]:
+    def __iter__(self) -> Groups:
         """Begin the epoch."""
         return self._groups(self.source()) if self.source.bounds is not None else self._groups_of_generator()
 
-    def resumed(self, state: dict[str, Any], taken: int) -> Iterator[list[Batch]]:
+    def resumed(self, state: dict[str, Any], taken: int) -> Groups:
         """Go on in an epoch after `taken` steps, where `state` was saved; put the generators back as they were then."""
         now = self.source.read_generators()
         self.source.put_back_generators(state["began"])
@@ -78,10 +81,10 @@ class EpochBatches:
         rows: list[int] = order[bounds[step * self.accumulate] : bounds[end]].tolist()
         return rows
 
-    def _groups(self, batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    def _groups(self, batches: Iterable[Batch]) -> Groups:
         return grouped(on_device(batches, self.device), self.accumulate)
 
-    def _groups_of_generator(self) -> Iterator[list[Batch]]:
+    def _groups_of_generator(self) -> Groups:
         batches, group = merge_singles(self._watched()), self.source.streams.group
         if group.size > 1:
             batches = meet(batches, group, sharded=self.source.sharded, left=self.left)
@@ -113,7 +116,7 @@ def _hash_labels(batch: Batch | None) -> str:
     return hashlib.sha256(batch[1].numpy().tobytes()).hexdigest() if batch is not None and batch[1].is_cpu else ""
 
 
-def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+def grouped(batches: Iterable[Batch], size: int) -> Groups:
     """Yield `size` batches at a time, the last ones of an epoch in a smaller group."""
     group: list[Batch] = []
     for batch in batches:

@@ -95,7 +95,10 @@ class Interrupts:
             self.raised = True
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.received = signal.Signals(number)
-        self._let_workers_die()
+        try:
+            self._let_workers_die()
+        except RuntimeError:  # one has died by now, and the DataLoader's handler ran within this one
+            self._let_workers_die()
         try:
             sys.stderr.write(ASKED % _name(self.received))
         except (AttributeError, RuntimeError, OSError, ValueError):
@@ -103,8 +106,9 @@ class Interrupts:
 
     def _let_workers_die(self) -> None:
         """Keep a DataLoader from raising within the batch: a signal to the whole process group ends its workers too."""
-        if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is not None:
-            self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _pass)
+        if hasattr(signal, "SIGCHLD") and (handler := signal.getsignal(signal.SIGCHLD)) is not None:
+            self._before.setdefault(signal.SIGCHLD, handler)
+            signal.signal(signal.SIGCHLD, _pass)
 
 
 def _name(number: signal.Signals) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from art_gair.plugins.checkpoint import Checkpoint
@@ -46,13 +47,14 @@ def train(run: TrainingRun, progress: Progress, resume_from: Checkpoint | None =
 def _train_epoch(run: TrainingRun, progress: Progress) -> None:
     step, meter, groups = run.begin_epoch()
     progress.begin_epoch(run.epoch, run.batch, run.history)
-    for group in _uninterrupted(run, groups):
-        step(group, meter)
-        run.require_finite()
-        run.scheduler.end_batch()
-        run.batch += 1
-        progress.step(meter, waited=step.guard.has_waited)
-        _rest(run)
+    with closing(groups):
+        for group in _uninterrupted(run, groups):
+            step(group, meter)
+            run.require_finite()
+            run.scheduler.end_batch()
+            run.batch += 1
+            progress.step(meter, waited=step.guard.has_waited)
+            _rest(run)
     run.require_finite(now=True)
     _require_batches(run, meter)
     run.plan.streams.seed_alike(run.epoch, -2)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from art_gair.engine.model_state import extra_state, live_state, moved_to, put_back
-from art_gair.training.data import Batch, Source
-from art_gair.training.epoch_batches import EpochBatches
+from art_gair.training.data import Source
+from art_gair.training.epoch_batches import EpochBatches, Groups
 from art_gair.training.history import EpochMeter, EpochRecord
 from art_gair.training.interrupts import Interrupts
 from art_gair.training.notices import Notices
@@ -62,14 +61,14 @@ class TrainingRun:
             self.validation.check = self.interrupts.check
         self.meter: EpochMeter | None = None
         self.batches: EpochBatches | None = None
-        self._ahead: Iterator[list[Batch]] | None = None
+        self._ahead: Groups | None = None
 
     @property
     def done(self) -> bool:
         """Whether no epoch is left."""
         return self.stopped or self.epoch >= self.nb_epochs
 
-    def begin_epoch(self) -> tuple[TrainingStep, EpochMeter, Iterator[list[Batch]]]:
+    def begin_epoch(self) -> tuple[TrainingStep, EpochMeter, Groups]:
         """Begin an epoch, or go on in the middle of one: its step, its sums and its batches, in groups for a step."""
         if self.meter is not None and self._ahead is not None:
             groups, self._ahead = self._ahead, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -16,12 +17,15 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+from art.data_generators import PyTorchDataGenerator
 from kill import Forks, FreshProcess, Killer
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair import EMA, AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting
 from art_gair.plugins import Plugin, checkpoint
 from art_gair.plugins.checkpoint import Checkpoint
+from art_gair.training.interrupts import Interrupts
 from tests.models import assert_same_state, digits, digits_classifier, state_of
 from tests.storage.processes import needs_fork, start, wait
 
@@ -338,6 +342,61 @@ def test_a_training_in_another_thread_touches_no_handler() -> None:
     assert_same_training(trained[0], fit(make_trainer()))
 
 
+def test_a_worker_that_dies_while_the_signal_is_noted_does_not_break_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch's handler for SIGCHLD does, this one raises; it may run within ours."""
+    deaths = []
+
+    def raise_error(number: int, frame: Any) -> NoReturn:
+        deaths.append(number)
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+
+    let_die = Interrupts._let_workers_die
+
+    def die(interrupts: Interrupts) -> None:
+        if not deaths:
+            signal.raise_signal(signal.SIGCHLD)
+        let_die(interrupts)
+        signal.raise_signal(signal.SIGCHLD)
+
+    monkeypatch.setattr(Interrupts, "_let_workers_die", die)
+    before = signal.signal(signal.SIGCHLD, raise_error)
+    try:
+        trainer = make_trainer(Act(5, send("Ctrl-C")), Checkpoint(tmp_path))
+        with stopped_by("Ctrl-C"):
+            fit(trainer)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert deaths == [signal.SIGCHLD]
+    assert saves(tmp_path)[-1] == "epoch-0001-batch-000002"
+    assert_same_training(fit(trainer, resume=True), fit(make_trainer()))
+
+
+@needs_fork
+def test_the_workers_of_a_loader_have_ended_when_a_signal_has_stopped_the_training(tmp_path: Path) -> None:
+    """While the error is held, and with it the frames of the training; so none can die under the caller's handlers."""
+    x, y = digits(32 * STEPS)
+    loader = DataLoader(TensorDataset(torch.tensor(x), torch.tensor(y)), batch_size=32, num_workers=2)
+    generator = PyTorchDataGenerator(loader, len(x), 32)
+    own = len(multiprocessing.active_children())  # ART's generator begins its loader at once
+    seen: list[int] = []
+    trainer = make_trainer(
+        Act(2, lambda: seen.append(len(multiprocessing.active_children()))),
+        Act(2, send("SIGTERM")),
+        Checkpoint(tmp_path),
+    )
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            trainer.fit_generator(generator, nb_epochs=2, seed=1, verbose=False)
+        assert seen == [own + 2]
+        assert len(multiprocessing.active_children()) == own
+        assert stopped.value.code == EXIT_CODES["SIGTERM"]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 @needs_fork
 def test_a_process_forked_in_the_training_can_be_terminated_and_leaves_ctrl_c_to_us(
     capfd: pytest.CaptureFixture[str],
@@ -370,8 +429,8 @@ def test_a_signal_to_the_whole_process_group_with_workers_stops_and_resumes(fork
         while len(saves(folder)) < 2:
             time.sleep(0.01)
         os.killpg(process.pid, SIGNALS[name])
-        assert process.wait() == code
-        written = log.read_text()
+        ended, written = process.wait(), log.read_text()
+        assert ended == code, written
         assert written.count("Finishing the batch, then leaving") == 1
         assert f"{name} stopped the training in epoch" in written
         assert f"It is saved in {folder}: the same script with fit(..., resume=True) goes on from there" in written
