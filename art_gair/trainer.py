@@ -33,6 +33,7 @@ from art_gair.training.data import Source, epochs_from_arrays, epochs_from_gener
 from art_gair.training.history import EpochRecord
 from art_gair.training.hooks import runs_on_each_process
 from art_gair.training.loop import train
+from art_gair.training.make_validation import make_validation
 from art_gair.training.options import Options
 from art_gair.training.plan import TrainingPlan
 from art_gair.training.prepare import make_run
@@ -50,7 +51,7 @@ from art_gair.training.resume import find_checkpoint
 from art_gair.training.settings import note_settings_left
 from art_gair.training.streams import Streams
 from art_gair.training.train_mode import TrainMode
-from art_gair.training.validation import Validation, make_validation
+from art_gair.training.validation import Validation
 from art_gair.weighting.base import Weighting
 from art_gair.weighting.geometry import TanhWeighting
 from art_gair.weighting.uniform import UniformWeighting

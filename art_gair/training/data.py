@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from art.data_generators import DataGenerator, KerasDataGenerator, PyTorchDataGenerator
+from art.data_generators import PyTorchDataGenerator
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
 
 from art_gair.distributed.group import ALONE
 from art_gair.distributed.share import Share, split
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.hashing import hash_rows
-from art_gair.training.semi_supervised import SemiSupervisedBatches
+from art_gair.training import loaders
 from art_gair.training.stream import Stream
 from art_gair.training.streams import GLOBAL, Streams
 
@@ -182,11 +181,11 @@ def epochs_from_generator(
     streams = Streams(ALONE, classifier.device) if streams is None else streams
     loader = generator.iterator if isinstance(generator, PyTorchDataGenerator) else generator
     several = streams.group.size > 1
-    sharded = several and (_has_distributed_sampler(loader) if sharded is None else sharded)
+    sharded = several and (loaders.has_distributed_sampler(loader) if sharded is None else sharded)
     settings = {"sharded": "True"} if sharded else {}
     if batches is not None:
         settings["generator's batches an epoch"] = str(batches)
-    one_pass = _passes(generator)
+    one_pass = loaders.passes(generator)
     passes = one_pass if batches is None else Stream(one_pass, batches)
 
     def epoch() -> Iterator[Batch]:
@@ -201,106 +200,14 @@ def epochs_from_generator(
 
     return Source(
         epoch,
-        _length(generator) if batches is None else batches,
-        lambda: {**_content(loader), **settings},
-        _environment(loader),
-        _own_generators(loader),
+        loaders.length(generator) if batches is None else batches,
+        lambda: {**loaders.content(loader), **settings},
+        loaders.environment(loader),
+        loaders.own_generators(loader),
         streams=streams,
         sharded=sharded,
-        set_epoch=lambda epoch: _set_epoch(loader, epoch) if several else None,
+        set_epoch=lambda epoch: loaders.set_epoch(loader, epoch) if several else None,
     )
-
-
-def _has_distributed_sampler(loader: Any) -> bool:
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    samplers = (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
-    return any(isinstance(sampler, DistributedSampler) for sampler in samplers)
-
-
-def _set_epoch(loader: Any, epoch: int) -> None:
-    """Tell a DistributedSampler, and whatever else has set_epoch, which epoch begins: it shuffles by that number."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    parts = (loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler)
-    for part in {id(p): p for p in (*parts, getattr(batch_sampler, "sampler", None))}.values():
-        set_epoch = getattr(part, "set_epoch", None)
-        if callable(set_epoch):
-            set_epoch(epoch)
-
-
-def _content(loader: Any) -> dict[str, str]:
-    sizes = {"size": getattr(loader, "size", None), "batch_size": getattr(loader, "batch_size", None)}
-    with suppress(AttributeError, TypeError):
-        sizes["samples"] = len(loader.dataset)
-    with suppress(TypeError):
-        sizes["batches"] = len(loader)
-    sampler = getattr(loader, "batch_sampler", None)
-    sizes["drop_last"] = getattr(loader, "drop_last", None)
-    sizes["batch_sampler's batch_size"] = getattr(sampler, "batch_size", None)
-    told = {f"generator's {name}": str(value) for name, value in sizes.items() if isinstance(value, int)}
-    samplers = {"sampler": getattr(loader, "sampler", None), "batch_sampler": sampler}
-    told |= {f"generator's {name}": type(s).__name__ for name, s in samplers.items() if s is not None}
-    if isinstance(loader, SemiSupervisedBatches):
-        told["generator's share"] = repr(loader.share)
-    return {"generator": type(loader).__name__, **told}
-
-
-def _environment(loader: Any) -> dict[str, str]:
-    workers = getattr(loader, "num_workers", None)
-    return {"generator's num_workers": str(workers)} if isinstance(workers, int) else {}
-
-
-def _length(generator: Any) -> int | None:
-    """Return the batches of an epoch, None if the generator does not know."""
-    if isinstance(generator, PyTorchDataGenerator) and (batches := _length(generator.iterator)) is not None:
-        return batches
-    if isinstance(generator, DataGenerator) and generator.size is not None:
-        batches = getattr(generator, "batches_per_epoch", -(-generator.size // generator.batch_size))
-        return int(batches)
-    try:
-        return len(generator) - _leaves_one(generator)
-    except (TypeError, NotImplementedError):
-        return None
-
-
-def _leaves_one(loader: Any) -> bool:
-    """Whether a DataLoader's last batch has one sample, as far as it tells: it joins the batch before."""
-    size = getattr(loader, "batch_size", None)
-    if not isinstance(loader, DataLoader) or size is None or size == 1 or loader.drop_last:
-        return False
-    n = len(loader.sampler) if hasattr(loader.sampler, "__len__") else 0  # type: ignore[arg-type]
-    return bool(n > size and n % size == 1)
-
-
-def _own_generators(loader: Any) -> list[torch.Generator]:
-    """Return the generators that a DataLoader and its samplers draw from, if they are not the global one."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
-    found = [getattr(owner, "generator", None) for owner in owners]
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
-
-
-def _passes(generator: Any) -> Callable[[], Iterable[Any]]:
-    if isinstance(generator, PyTorchDataGenerator):
-        return lambda: generator.iterator
-    if isinstance(generator, DataGenerator) and not hasattr(generator, "__iter__"):
-        if generator.size is None:
-            raise ValueError("generator has size None; expected a DataGenerator that knows its number of samples.")
-        nb_batches = -(-generator.size // generator.batch_size)
-        held = generator.iterator if type(generator) is KerasDataGenerator else None
-        if hasattr(held, "__getitem__") and not isinstance(
-            held, Iterator
-        ):  # a Keras Sequence, of which get_batch gives the first batch each time
-            return lambda: islice(iter(held), nb_batches)  # type: ignore[arg-type]
-        return lambda: (generator.get_batch() for _ in range(nb_batches))
-    iterable = (
-        hasattr(generator, "__iter__") and getattr(generator, "ndim", None) != 0
-    )  # an array of no dimension is none
-    if isinstance(generator, (Iterator, type)) or not iterable:
-        raise TypeError(
-            f"generator is a {type(generator).__name__}; expected an ART DataGenerator, a torch DataLoader, or another "
-            "iterable of batches (x, y) that starts afresh in each epoch."
-        )
-    return lambda: generator
 
 
 def _outline(batch: Any) -> str:

@@ -22,7 +22,7 @@ from art_gair import (
 from art_gair.attacks.art_attack import generate
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.objectives import Batch, CompositeKL
-from art_gair.training.validation import make_validation
+from art_gair.training.make_validation import make_validation
 from tests.models import classifier_of, digits
 
 
