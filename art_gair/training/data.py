@@ -45,6 +45,7 @@ class Source:
     :param streams: what is drawn from, and the processes that share each batch.
     :param sharded: whether each process's generator yields its own part of a batch, or all of it.
     :param set_epoch: tells the source which epoch begins.
+    :param close: lets go of what the source holds from epoch to epoch.
     """
 
     epoch: Callable[..., Iterator[Batch]]
@@ -57,6 +58,7 @@ class Source:
     streams: Streams = GLOBAL
     sharded: bool = False
     set_epoch: Callable[[int], None] = lambda epoch: None
+    close: Callable[[], None] = lambda: None
     noted: list[list[Tensor]] = field(default_factory=list)
     """Where the source's own generators stood on each process between two epochs, if each has samples of its own."""
 
@@ -186,7 +188,8 @@ def epochs_from_generator(
     if batches is not None:
         settings["generator's batches an epoch"] = str(batches)
     one_pass = loaders.passes(generator)
-    passes = one_pass if batches is None else Stream(one_pass, batches)
+    stream = None if batches is None else Stream(one_pass, batches)
+    passes = one_pass if stream is None else stream
 
     def epoch() -> Iterator[Batch]:
         batch: Any
@@ -207,6 +210,7 @@ def epochs_from_generator(
         streams=streams,
         sharded=sharded,
         set_epoch=lambda epoch: loaders.set_epoch(loader, epoch) if several else None,
+        close=stream.close if stream is not None else lambda: None,
     )
 
 

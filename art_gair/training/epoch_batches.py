@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from art_gair.training.data import Batch, Source
+from art_gair.training.interrupts import LeavingError
 from art_gair.training.meeting import meet
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,10 @@ class EpochBatches:
         return self._groups(self.source()) if self.source.bounds is not None else self._groups_of_generator()
 
     def resumed(self, state: dict[str, Any], taken: int) -> Groups:
-        """Go on in an epoch after `taken` steps, where `state` was saved; put the generators back as they were then."""
+        """Go on in an epoch after `taken` steps, where `state` was saved; put the generators back as they were then.
+
+        :raises LeavingError: if a signal comes, on one process alone: several go through a batch together.
+        """
         now = self.source.read_generators()
         self.source.put_back_generators(state["began"])
         self.began = self.source.read_generators()
@@ -63,10 +67,15 @@ class EpochBatches:
         else:
             self.replayed = state
             groups = self._groups_of_generator()
-            if sum(1 for _ in islice(groups, taken)) < taken:
+            if sum(self._may_go_on() for _ in islice(groups, taken)) < taken:
                 raise ValueError(f"generator yielded fewer batches than the {taken * self.accumulate} taken before.")
         self.source.put_back_generators(now, own=not self.source.sharded)  # those have gone on with the batches
         return groups
+
+    def _may_go_on(self) -> bool:
+        if self.left() and self.source.streams.group.size == 1:
+            raise LeavingError
+        return True
 
     def state(self) -> dict[str, Any]:
         """Return what `resumed` needs."""

@@ -21,7 +21,7 @@ ASKED = "\nFinishing the batch, then leaving; a second %s leaves at once, unsave
 
 
 class LeavingError(Exception):
-    """Ends a validation that a signal came into."""
+    """Ends a validation that a signal came into, or the way through batches that were taken before."""
 
 
 class Interrupts:
@@ -94,11 +94,8 @@ class Interrupts:
         if self.received is not None:
             self.raised = True
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self._let_workers_die()
         self.received = signal.Signals(number)
-        try:
-            self._let_workers_die()
-        except RuntimeError:  # one has died by now, and the DataLoader's handler ran within this one
-            self._let_workers_die()
         try:
             sys.stderr.write(ASKED % _name(self.received))
         except (AttributeError, RuntimeError, OSError, ValueError):
@@ -106,9 +103,15 @@ class Interrupts:
 
     def _let_workers_die(self) -> None:
         """Keep a DataLoader from raising within the batch: a signal to the whole process group ends its workers too."""
-        if hasattr(signal, "SIGCHLD") and (handler := signal.getsignal(signal.SIGCHLD)) is not None:
-            self._before.setdefault(signal.SIGCHLD, handler)
-            signal.signal(signal.SIGCHLD, _pass)
+        raised = hasattr(signal, "SIGCHLD")
+        while raised:
+            try:
+                if (handler := signal.getsignal(signal.SIGCHLD)) is not None:
+                    self._before.setdefault(signal.SIGCHLD, handler)
+                    signal.signal(signal.SIGCHLD, _pass)
+                raised = False
+            except RuntimeError:  # one has died by now, and the DataLoader's handler ran within this one
+                continue
 
 
 def _name(number: signal.Signals) -> str:

@@ -31,17 +31,32 @@ def train(run: TrainingRun, progress: Progress, resume_from: Checkpoint | None =
     """
     plan = run.plan
     with run.interrupts, around_training(plan.plugins, plan.classifier, plan.optimizer):
-        if resume_from is not None:
-            resume(run, resume_from, progress)
-        run.begun = True
-        run.source.note_generators()
         try:
+            if resume_from is not None:
+                _resume(run, resume_from, progress)
+            run.begun = True
+            run.source.note_generators()
             _rest(run)
             while not run.done:
                 _train_epoch(run, progress)
                 _rest(run)
+        except RuntimeError as error:
+            if run.interrupts.received is None or "DataLoader worker" not in str(error):
+                raise
+            message = f"{run.interrupts.name} ended workers of a DataLoader that epoch {run.epoch} needed"
+            raise run.interrupts.error(f"{message}: the training goes on from its last save, if it has one.") from error
         finally:
             progress.close()
+            run.source.close()
+
+
+def _resume(run: TrainingRun, checkpoint: Checkpoint, progress: Progress) -> None:
+    """Go through the epoch's batches up to the save; a signal does not wait for that."""
+    try:
+        resume(run, checkpoint, progress)
+    except LeavingError:
+        message = f"{run.interrupts.name} stopped the training while it was resumed; its save is as it was."
+        raise run.interrupts.error(message) from None
 
 
 def _train_epoch(run: TrainingRun, progress: Progress) -> None:

@@ -35,6 +35,10 @@ class Stream:
             self.largest = max(self.largest, size)
             yield batch
 
+    def close(self) -> None:
+        """Let go of the stream; it is begun again where more is asked for."""
+        self.stream = None
+
 
 def _size(batch: Any) -> int:
     """Return the samples of a batch (x, y); of anything else, which is refused later, 2."""

@@ -38,6 +38,11 @@ def logits(classifier: TensorClassifier, x: Tensor) -> Tensor:
         return logits_of(x)
 
 
+def stand_in_for(classifier: FastClassifier, x: Tensor) -> type:
+    logits(classifier, x)
+    return stand_in(classifier)
+
+
 def stand_in(classifier: FastClassifier) -> type:
     assert classifier.view is not None
     return type(classifier.view.stand_in)
@@ -73,26 +78,69 @@ def model_at_a_kink() -> nn.Sequential:
         norm: Any = model[2]
         norm.running_mean.normal_()
         with torch.no_grad():
-            norm.bias -= model[:3](batch())[0]
+            norm.bias[0] -= model[:3](batch())[0, 0]
             folded = FoldedModule(model[:3], batch())
             if bool(((folded.module(batch())[0] > 0) != (model[:3](batch())[0] > 0)).any()):
                 return model
     raise AssertionError("rounding turned no sign.")
 
 
+@pytest.mark.parametrize("x", [batch(), batch()[:1], batch()[:1].repeat(N, 1, 1, 1)], ids=["eight", "one", "the same"])
 def test_a_unit_within_rounding_of_a_kink_does_not_turn_the_fast_path_off(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    x: Tensor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen in trainings of an hour, once in thirty: its gradient was 2 % off, at weights where nothing was wrong."""
     model = model_at_a_kink()
     fast, plain = classifiers(model)
-    torch.testing.assert_close(logits(fast, batch()), logits(plain, batch()))
+    torch.testing.assert_close(logits(fast, x), logits(plain, x))
     assert stand_in(fast) is FoldedModule
     assert caplog.text == ""
-    monkeypatch.setattr(compare, "NUDGES", ())
+    monkeypatch.setattr(compare, "NUDGES", 0)
     other, _ = classifiers(model)
-    logits(other, batch())
+    logits(other, x)
     assert "gradients by" in caplog.text  # the samples themselves do lie at the kink
+
+
+class StraightThrough(nn.Module):
+    """Keeps inputs off their bounds, with their gradient; a trace loses the no_grad, and with it that gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = ZOO["grouped"][0]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            shift = x.clamp(1e-3, 1 - 1e-3) - x
+        inner = x + shift
+        out: Tensor = self.body(torch.log(inner / (1 - inner)))
+        return out
+
+
+class RoundedRoots(nn.Module):
+    """Adds what has no gradient; in a trace that is 0 times infinity where an input is 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = ZOO["grouped"][0]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            levels = torch.round(4 * torch.sqrt(x)) / 4
+        out: Tensor = self.body(x + levels)
+        return out
+
+
+@pytest.mark.parametrize(("build", "bound"), [(StraightThrough, 1.0), (RoundedRoots, 0.0)])
+def test_a_gradient_that_is_wrong_at_the_bounds_alone_is_told_from_a_kink(
+    build: Callable[[], nn.Module], bound: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pixel lies there that none of the other samples has there, so that a mixture of samples has none."""
+    fast, _ = classifiers(build())
+    x = 0.1 + 0.8 * batch()
+    for i, image in enumerate(x):
+        image.view(-1)[i :: 2 * N] = bound
+    assert stand_in_for(fast, x) is ModelItself
+    assert "gradients by" in caplog.text
 
 
 class Halved(torch.autograd.Function):

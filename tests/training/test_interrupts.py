@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import multiprocessing
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -17,7 +19,6 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
-from art.data_generators import PyTorchDataGenerator
 from kill import Forks, FreshProcess, Killer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -25,7 +26,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from art_gair import EMA, AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting
 from art_gair.plugins import Plugin, checkpoint
 from art_gair.plugins.checkpoint import Checkpoint
-from art_gair.training.interrupts import Interrupts
 from tests.models import assert_same_state, digits, digits_classifier, state_of
 from tests.storage.processes import needs_fork, start, wait
 
@@ -352,15 +352,15 @@ def test_a_worker_that_dies_while_the_signal_is_noted_does_not_break_the_batch(
         deaths.append(number)
         raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
 
-    let_die = Interrupts._let_workers_die
+    read = signal.getsignal
 
-    def die(interrupts: Interrupts) -> None:
-        if not deaths:
+    def die(number: int) -> Any:
+        """One dies before ours is in its place, and another one when it is."""
+        if number == signal.SIGCHLD and len(deaths) < 2 and read(signal.SIGINT) is not signal.default_int_handler:
             signal.raise_signal(signal.SIGCHLD)
-        let_die(interrupts)
-        signal.raise_signal(signal.SIGCHLD)
+        return read(number)
 
-    monkeypatch.setattr(Interrupts, "_let_workers_die", die)
+    monkeypatch.setattr(signal, "getsignal", die)
     before = signal.signal(signal.SIGCHLD, raise_error)
     try:
         trainer = make_trainer(Act(5, send("Ctrl-C")), Checkpoint(tmp_path))
@@ -368,18 +368,21 @@ def test_a_worker_that_dies_while_the_signal_is_noted_does_not_break_the_batch(
             fit(trainer)
     finally:
         signal.signal(signal.SIGCHLD, before)
-    assert deaths == [signal.SIGCHLD]
+    assert deaths == [signal.SIGCHLD] * 2
     assert saves(tmp_path)[-1] == "epoch-0001-batch-000002"
     assert_same_training(fit(trainer, resume=True), fit(make_trainer()))
 
 
 @needs_fork
-def test_the_workers_of_a_loader_have_ended_when_a_signal_has_stopped_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [None, STEPS], ids=["passes", "a stream"])
+def test_the_workers_of_a_loader_have_ended_when_a_signal_has_stopped_the_training(
+    steps: int | None, tmp_path: Path
+) -> None:
     """While the error is held, and with it the frames of the training; so none can die under the caller's handlers."""
     x, y = digits(32 * STEPS)
     loader = DataLoader(TensorDataset(torch.tensor(x), torch.tensor(y)), batch_size=32, num_workers=2)
-    generator = PyTorchDataGenerator(loader, len(x), 32)
-    own = len(multiprocessing.active_children())  # ART's generator begins its loader at once
+    gc.collect()
+    others = len(multiprocessing.active_children())
     seen: list[int] = []
     trainer = make_trainer(
         Act(2, lambda: seen.append(len(multiprocessing.active_children()))),
@@ -389,12 +392,79 @@ def test_the_workers_of_a_loader_have_ended_when_a_signal_has_stopped_the_traini
     before = signal.getsignal(signal.SIGCHLD)
     try:
         with pytest.raises(SystemExit) as stopped:
-            trainer.fit_generator(generator, nb_epochs=2, seed=1, verbose=False)
-        assert seen == [own + 2]
-        assert len(multiprocessing.active_children()) == own
+            trainer.fit_generator(loader, nb_epochs=2, seed=1, verbose=False, steps_per_epoch=steps)
+        assert seen == [others + 2]
+        assert len(multiprocessing.active_children()) == others
         assert stopped.value.code == EXIT_CODES["SIGTERM"]
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+@each_signal
+def test_a_signal_while_batches_are_gone_through_again_does_not_wait_for_them(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A training that is resumed within an epoch asks its generator for the batches it has had."""
+    x, y = digits(32 * STEPS)
+    asked: list[int] = []
+    stop_at = -1
+
+    class Batches:
+        def __iter__(self) -> Iterator[tuple[Any, Any]]:
+            for i in range(STEPS):
+                asked.append(i)
+                if len(asked) == stop_at:
+                    send(name)()
+                yield x[32 * i : 32 * i + 32], y[32 * i : 32 * i + 32]
+
+    def fit_batches(trainer: AdversarialTrainerGAIRAT, **kwargs: Any) -> AdversarialTrainerGAIRAT:
+        trainer.fit_generator(Batches(), nb_epochs=2, seed=1, verbose=False, **kwargs)
+        return trainer
+
+    expected = fit_batches(make_trainer())
+    trainer = make_trainer(Act(2, send(name)), Checkpoint(tmp_path))
+    with stopped_by(name):
+        fit_batches(trainer)
+    before = saves(tmp_path)
+    asked.clear()
+    stop_at = 1
+    with stopped_by(name):
+        fit_batches(trainer, resume=True)
+    assert len(asked) <= 2
+    assert f"{name} stopped the training while it was resumed; its save is as it was." in caplog.text
+    assert saves(tmp_path) == before
+    stop_at = -1
+    assert_same_training(fit_batches(trainer, resume=True), expected)
+
+
+class LosesWorkers(Plugin):
+    """Goes through a loader of its own between epochs, whose workers have ended."""
+
+    affects_training = False
+
+    def __init__(self, message: str, action: Callable[[], None]) -> None:
+        self.message, self.action = message, action
+
+    def end_epoch(self, record: Any) -> None:
+        self.action()
+        raise RuntimeError(self.message)
+
+
+WORKER = "DataLoader worker (pid(s) 1, 2) exited unexpectedly"
+
+
+@pytest.mark.parametrize(("signalled", "message"), [(True, WORKER), (False, WORKER), (True, "another error")])
+def test_workers_of_a_plugin_that_a_signal_has_ended_are_no_error_of_their_own(
+    signalled: bool, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = make_trainer(LosesWorkers(message, send("SIGTERM") if signalled else send()))
+    if signalled and message == WORKER:
+        with stopped_by("SIGTERM"):
+            fit(trainer)
+        assert "SIGTERM ended workers of a DataLoader that epoch 1 needed" in caplog.text
+    else:
+        with pytest.raises(RuntimeError, match=re.escape(message)):
+            fit(trainer)
 
 
 @needs_fork
