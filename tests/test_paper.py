@@ -244,6 +244,9 @@ def test_every_experiment_prints_a_table_and_draws_a_figure(
     script.main(["--form", "digits", *arguments, *folders(tmp_path)])
     assert printed in capsys.readouterr().out
     assert (tmp_path / "results" / figure).stat().st_size > 10_000
+    if script is methods:  # a table holds what other calls have found
+        script.main(["--form", "digits", "--seeds", "1", "--methods", "at", *folders(tmp_path)])
+        assert "| at | 2 |" in capsys.readouterr().out
 
 
 def test_the_tables_of_the_results_come_out_of_the_files() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from candidates import METHODS
 from tables import accuracies, bars
-from trainings import Job, parser, read_all, results_of, run_all
+from trainings import SEEDS, Job, all_seeds, parser, read_all, results_of, run_all
 
 REGIMES = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 
@@ -19,12 +19,12 @@ def main(argv: list[str] | None = None) -> None:
     """Train what is missing; print the table and draw the figure."""
     arguments = parser(__doc__)
     arguments.add_argument("--form", choices=REGIMES, default="cpu")
-    arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     arguments.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     args = arguments.parse_args(argv)
     args.results = results_of(args)
-    jobs = [Job(REGIMES[args.form], method, seed) for seed in args.seeds for method in args.methods]
-    run_all(jobs, args)
+    run_all([Job(REGIMES[args.form], method, seed) for seed in args.seeds for method in args.methods], args)
+    jobs = [Job(REGIMES[args.form], method, seed) for seed in all_seeds(args) for method in args.methods]
     found = read_all(jobs, args.results)
     print(accuracies(found))
     bars(found).savefig(args.results / f"methods-{args.form}.png", dpi=130)

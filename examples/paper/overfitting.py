@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from tables import listed, markdown, spread
-from trainings import Job, parser, read_all, results_of, run_all
+from trainings import SEEDS, Job, all_seeds, parser, read_all, results_of, run_all
 
 METHODS = {
     "at": "AT",
@@ -28,12 +28,12 @@ def main(argv: list[str] | None = None) -> None:
     """Train what is missing; print the table and draw the figure."""
     arguments = parser(__doc__)
     arguments.add_argument("--form", choices=REGIMES, default="cpu")
-    arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    arguments.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     args = arguments.parse_args(argv)
     args.results = results_of(args)
     regime = REGIMES[args.form]
-    jobs = [Job(regime, method, seed, last=True) for seed in args.seeds for method in METHODS]
-    run_all(jobs, args)
+    run_all([Job(regime, method, seed, last=True) for seed in args.seeds for method in METHODS], args)
+    jobs = [Job(regime, method, seed, last=True) for seed in all_seeds(args) for method in METHODS]
     found = read_all(jobs, args.results)
     print(table(found))
     draw(found).savefig(args.results / f"overfitting-{args.form}.png", dpi=130)

@@ -35,6 +35,9 @@ KEPT = (
 )
 """What is kept of an epoch's record."""
 
+SEEDS = [0, 1, 2]
+"""Of the methods' table and of robust overfitting."""
+
 RESULTS = Path(__file__).parent / "results"
 """The results that RESULTS.md tells of."""
 
@@ -180,6 +183,11 @@ def trained(classifier: Any, job: Job, runs: Path) -> Json:
 def differing(found: Json, named: Json) -> list[str]:
     """Return what a result depends on otherwise than it would now."""
     return [name for name, value in named.items() if found.get(name) != value]
+
+
+def all_seeds(args: argparse.Namespace) -> list[int]:
+    """Return the seeds that a table and a figure are made of as far as they are there: those of other calls as well."""
+    return sorted({*SEEDS, *args.seeds})
 
 
 def read_all(jobs: Sequence[Job], results: Path) -> dict[Job, Json]:
