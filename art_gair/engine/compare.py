@@ -27,10 +27,13 @@ LOGITS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-2
 """Length of the gradient's difference, relative to the gradient's. A mistake is as long as the gradient itself."""
 
-NUDGES, ROUNDING = 16, 2.0**-18
-"""How often, and how far relative to the largest input, samples are nudged where only gradients differ. Some units lie
-within rounding of a kink, such as a ReLU's, and turn the gradient by some percent. Then the model's own gradient turns
-as much when its input moves by little more than rounding, while a mistake stays one."""
+NUDGES = 8
+"""How often samples are nudged by each of ROUNDING where only gradients differ. Units that lie within rounding of a
+kink, such as a ReLU's, turn the gradient by some percent. Then the model's own gradient turns as much when its input
+moves by little more than rounding, while a mistake stays one."""
+
+ROUNDING = 2.0**-18, 2.0**-15, 2.0**-12
+"""How far samples are nudged, relative to the largest input; the more, the larger a layer's biases are beside it."""
 
 REPEATS = 3
 """Further runs of a model, before it is traced, that show whether it answers the same each time."""
@@ -128,8 +131,8 @@ class Comparison:
         chance = torch.Generator().manual_seed(0)
         nearest = expected.clone()
         try:
-            for _ in range(NUDGES):
-                noise = torch.randn(probe.shape, generator=chance).to(probe) * (ROUNDING * probe.abs().max())
+            for rounding in ROUNDING * NUDGES:
+                noise = torch.randn(probe.shape, generator=chance).to(probe) * (rounding * probe.abs().max())
                 nudged = (probe + noise).clamp(probe.min(), probe.max())  # a model may refuse what is out of its range
                 other = self.answer(self.classifier.module, PLAIN, nudged)[1]
                 closer = (gradient - other).flatten(1).norm(dim=1) < (gradient - nearest).flatten(1).norm(dim=1)
