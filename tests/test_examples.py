@@ -132,6 +132,7 @@ def test_the_robustness_report_sets_methods_side_by_side(tmp_path: Path, capsys:
         assert (tmp_path / method / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_semi_supervised_labels_and_trains(capsys: pytest.CaptureFixture[str]) -> None:
     adversarial_training_semi_supervised.main(["--epochs", "3", "--threshold", "0.3"])
     printed = capsys.readouterr().out

@@ -68,6 +68,7 @@ class Processes:
             if failed is None:
                 self._announce(error)
             self.close()
+            self._let_others_read()
             if failed is not None:
                 raise failed from error
             raise
@@ -93,6 +94,15 @@ class Processes:
         text = f"{self.rank} {type(error).__name__}: {error}"
         with suppress(Exception):
             self.store.compare_set(f"{self.key}/error", "", text)
+
+    def _let_others_read(self) -> None:
+        """Where process 0 holds the store, what was told is gone with it: it waits for those who come to read it."""
+        keys = [f"{self.key}/left/{rank}" for rank in range(self.size)]
+        with suppress(Exception):
+            self.store.set(keys[self.rank], "")
+            began = time.monotonic()
+            while self.rank == 0 and not self.store.check(keys) and time.monotonic() - began < ANNOUNCED_SECONDS:
+                time.sleep(POLL_SECONDS)
 
     def _find_failed(self, error: BaseException) -> PeerError | None:
         """Return the error of the process for whose sake a collective operation fails here; None if it is our own."""

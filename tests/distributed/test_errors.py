@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair import AdversarialTrainerGAIRAT, BoundaryPGD, GeometryAwarePGD, evaluate_robustness
-from art_gair.distributed.processes import PeerError
+from art_gair.distributed.processes import PeerError, Processes
 from art_gair.distributed.start import find_group
 from tests.distributed.cases import SETTINGS
 from tests.distributed.launch import Failed, each, launch
@@ -128,6 +128,19 @@ def fails_at_the_beginning() -> None:
     trainer_of().fit(x, y, batch_size=16, nb_epochs=1, verbose=False)
 
 
+def fails_and_one_is_slow_to_read_why() -> None:
+    """Process 0 holds what the others read."""
+    find_failed = Processes._find_failed
+
+    def find_late(processes: Processes, error: BaseException) -> PeerError | None:
+        time.sleep(0.5)
+        return find_failed(processes, error)
+
+    if rank() == 2:
+        Processes._find_failed = find_late  # type: ignore[assignment]
+    fails_at_the_beginning()
+
+
 def dies() -> None:
     def augment(x: torch.Tensor) -> torch.Tensor:
         if rank() == 1:
@@ -143,6 +156,7 @@ def dies() -> None:
         (fails_in_the_middle, "process 1 of 3 failed. LookupError: no such image", "LookupError"),
         (fails_while_others_choose, "process 1 of 3 failed. LookupError: no such image", "LookupError"),
         (fails_at_the_beginning, "process 1 of 3 failed. ValueError: x contains NaN", "ValueError"),
+        (fails_and_one_is_slow_to_read_why, "process 1 of 3 failed. ValueError: x contains NaN", "ValueError"),
         (dies, "another of the 3 processes was lost", "RuntimeError"),
     ],
     ids=lambda v: getattr(v, "__name__", ""),

@@ -311,6 +311,7 @@ def few_samples() -> Any:
     return [record["robust_accuracy"] for record in trainer.history], report.clean_accuracy, report.worst_case
 
 
+@pytest.mark.slow
 def test_fewer_samples_than_processes() -> None:
     expected = few_samples()
     assert launch(3, few_samples) == [expected] * 3

@@ -49,7 +49,7 @@ def through_the_threat(classifier: PyTorchClassifier, x: Any, y: Any, version: s
     return (threat.logits(x_adv).argmax(dim=1) != torch.from_numpy(y)).numpy()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def full() -> RobustnessReport:
     return evaluate_robustness(adversarially_trained(), *held_out(40), eps=EPS, preset="full", verbose=False)
 

@@ -321,6 +321,7 @@ print(describe_contents(classifier_of(Model(), (4,), 3, optimizer=None)))
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_source_has_the_same_fingerprint_in_another_process() -> None:
     def run(seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": seed}
