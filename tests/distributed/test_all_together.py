@@ -17,7 +17,7 @@ from tests.distributed.cases import CASES, classifier_for, without_times
 from tests.distributed.launch import Failed, launch
 from tests.models import digits, digits_classifier
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 
 def train(folder: str) -> Any:

@@ -14,7 +14,7 @@ from tests.distributed.cases import CASES, classifier_for
 from tests.distributed.launch import Failed, launch
 from tests.models import digits
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 SMALL = 64
 """Numbers that an exchange of some numbers has at most: a vector of sums."""

@@ -18,7 +18,7 @@ from tests.distributed.cases import SETTINGS
 from tests.distributed.launch import Failed, each, launch
 from tests.models import classifier_of, digits, mlp
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 
 def rank() -> int:

@@ -13,7 +13,7 @@ from art_gair import GeometryAwarePGD, evaluate_robustness
 from tests.distributed.launch import Failed, launch
 from tests.models import classifier_of, digits, mlp
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 
 def classifier() -> Any:

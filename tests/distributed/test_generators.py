@@ -19,7 +19,7 @@ from tests.distributed.launch import Failed, launch
 from tests.distributed.test_same_training import assert_alike
 from tests.models import digits
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 
 def tensors(n: int = 50) -> TensorDataset:

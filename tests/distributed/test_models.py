@@ -14,7 +14,7 @@ from tests.distributed.cases import SETTINGS
 from tests.distributed.launch import Failed, launch
 from tests.models import classifier_of, conv_net, digits, state_of
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 
 def train(model: nn.Module, n: int = 51, **settings: Any) -> Any:

@@ -20,7 +20,7 @@ from tests.distributed.cases import CASES, classifier_for, without_times
 from tests.distributed.launch import Failed, free_port, launch
 from tests.models import digits
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from art_gair.distributed.share import gathered, split
 from tests.distributed.cases import CASES, train_all
 from tests.distributed.launch import launch
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 SIZES = [50]
 """Samples, in batches of 16: the last one has 2, which leave one of three processes none."""

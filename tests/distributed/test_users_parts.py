@@ -22,7 +22,7 @@ from tests.distributed.test_generators import Sharded
 from tests.models import classifier_of, digits
 from tests.training.test_resume import Leaves
 
-pytestmark = pytest.mark.xdist_group("distributed")
+pytestmark = pytest.mark.xdist_group(__name__)
 
 
 def train(*plugins: Plugin, weighting: Any = None, optimizer: Any = None, **settings: Any) -> dict[str, Tensor]:
