@@ -33,7 +33,7 @@ kink, such as a ReLU's, turn the gradient by some percent. Then the model's own 
 moves by little more than rounding, while a mistake stays one."""
 
 ROUNDING = 2.0**-18, 2.0**-15, 2.0**-12
-"""How far samples are nudged, relative to the largest input; the more, the larger a layer's biases are beside it."""
+"""How far each value is nudged, relative to itself; the more, the larger a layer's biases are beside the inputs."""
 
 REPEATS = 3
 """Further runs of a model, before it is traced, that show whether it answers the same each time."""
@@ -132,8 +132,10 @@ class Comparison:
         nearest = expected.clone()
         try:
             for rounding in ROUNDING * NUDGES:
-                noise = torch.randn(probe.shape, generator=chance).to(probe) * (rounding * probe.abs().max())
-                nudged = (probe + noise).clamp(probe.min(), probe.max())  # a model may refuse what is out of its range
+                noise = torch.randn(probe.shape, generator=chance).to(probe) * rounding
+                nudged = probe * (1.0 + noise)
+                if self.classifier.box is not None:
+                    nudged = self.classifier.box.clip(nudged)
                 other = self.answer(self.classifier.module, PLAIN, nudged)[1]
                 closer = (gradient - other).flatten(1).norm(dim=1) < (gradient - nearest).flatten(1).norm(dim=1)
                 nearest[closer] = other[closer]

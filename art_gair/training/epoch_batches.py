@@ -67,15 +67,24 @@ class EpochBatches:
         else:
             self.replayed = state
             groups = self._groups_of_generator()
-            if sum(self._may_go_on() for _ in islice(groups, taken)) < taken:
+            if self._go_through(islice(groups, taken)) < taken:
                 raise ValueError(f"generator yielded fewer batches than the {taken * self.accumulate} taken before.")
         self.source.put_back_generators(now, own=not self.source.sharded)  # those have gone on with the batches
         return groups
 
-    def _may_go_on(self) -> bool:
-        if self.left() and self.source.streams.group.size == 1:
-            raise LeavingError
-        return True
+    def _go_through(self, groups: Iterator[list[Batch]]) -> int:
+        """Return how many there were; a source that fails when a signal has come fails because of it."""
+        alone, count = self.source.streams.group.size == 1, 0
+        try:
+            for _ in groups:
+                count += 1
+                if alone and self.left():
+                    raise LeavingError
+        except Exception as error:
+            if alone and self.left():
+                raise LeavingError from error
+            raise
+        return count
 
     def state(self) -> dict[str, Any]:
         """Return what `resumed` needs."""

@@ -54,7 +54,9 @@ def _resume(run: TrainingRun, checkpoint: Checkpoint, progress: Progress) -> Non
     """Go through the epoch's batches up to the save; a signal does not wait for that."""
     try:
         resume(run, checkpoint, progress)
-    except LeavingError:
+    except (LeavingError, LostSourceError):
+        if not run.interrupts.agree():
+            raise
         message = f"{run.interrupts.name} stopped the training while it was resumed; its save is as it was."
         raise run.interrupts.error(message) from None
 

@@ -187,6 +187,34 @@ def test_a_gradient_that_is_wrong_everywhere_is_told_from_a_kink(
     assert "gradients by 1 of their size" in caplog.text
 
 
+class TwoScales(nn.Module):
+    """A column of up to a million beside a flag, whose threshold is not watched."""
+
+    threshold = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.tensor([[1e-6, 0.0], [0.0, 1e-4], [1e-6, 1e-4]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        above = torch.relu(x[:, 1:] - type(self).threshold)
+        out: Tensor = self.linear(torch.cat([x[:, :1], above], dim=1))
+        return out
+
+
+def test_a_gradient_elsewhere_is_no_kink_where_columns_differ_in_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nudges by the largest value would take the flag past the threshold."""
+    estimator = classifier_of(TwoScales(), (2,), 3, clip_values=(0.0, 1e6))
+    x = torch.tensor([[1e6, 0.9], [8e5, 0.8], [6e5, 0.7], [4e5, 0.6]])
+    fast = FastClassifier(estimator)
+    assert stand_in_for(fast, x) is FoldedModule
+    monkeypatch.setattr(TwoScales, "threshold", 2.0)
+    fast.begin_epoch()
+    assert stand_in_for(fast, x) is ModelItself
+
+
 class Annealed(nn.Module):
     """Logits over a temperature, which the attribute of this name holds in one form or another."""
 

@@ -401,8 +401,9 @@ def test_the_workers_of_a_loader_have_ended_when_a_signal_has_stopped_the_traini
 
 
 @each_signal
+@pytest.mark.parametrize("fails", [False, True], ids=["", "the source fails"])
 def test_a_signal_while_batches_are_gone_through_again_does_not_wait_for_them(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fails: bool, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A training that is resumed within an epoch asks its generator for the batches it has had."""
     x, y = digits(32 * STEPS)
@@ -415,6 +416,8 @@ def test_a_signal_while_batches_are_gone_through_again_does_not_wait_for_them(
                 asked.append(i)
                 if len(asked) == stop_at:
                     send(name)()
+                    if fails:
+                        raise EOFError("the reader has gone")
                 yield x[32 * i : 32 * i + 32], y[32 * i : 32 * i + 32]
 
     def fit_batches(trainer: AdversarialTrainerGAIRAT, **kwargs: Any) -> AdversarialTrainerGAIRAT:
