@@ -54,11 +54,11 @@ def _resume(run: TrainingRun, checkpoint: Checkpoint, progress: Progress) -> Non
     """Go through the epoch's batches up to the save; a signal does not wait for that."""
     try:
         resume(run, checkpoint, progress)
-    except (LeavingError, LostSourceError):
+    except (LeavingError, LostSourceError) as error:
         if not run.interrupts.agree():
             raise
         message = f"{run.interrupts.name} stopped the training while it was resumed; its save is as it was."
-        raise run.interrupts.error(message) from None
+        raise run.interrupts.error(message) from error.__cause__  # what the source failed with, if it did
 
 
 def _train_epoch(run: TrainingRun, progress: Progress) -> None:
