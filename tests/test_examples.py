@@ -170,6 +170,7 @@ def stop_after(caplog: pytest.LogCaptureFixture) -> Callable[..., None]:
     return run
 
 
+@pytest.mark.slow
 def test_the_long_run_is_watched_saved_and_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], stop_after: Callable[..., None]
 ) -> None:

@@ -26,7 +26,7 @@ def alone() -> Any:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def together(request: pytest.FixtureRequest) -> list[Any]:
     return launch(request.param, train_all, [*CASES], SIZES, seconds=200.0)
 

@@ -73,6 +73,7 @@ def test_a_report_repeats_from_its_settings() -> None:
     assert report_of(seed=4).attack("pgd_20").margins.tolist() != report.attack("pgd_20").margins.tolist()
 
 
+@pytest.mark.slow
 def test_batches_do_not_matter_beyond_their_random_starts() -> None:
     counts = [report_of(n=150, batch_size=size).robust.sum() for size in (7, 150)]
     assert abs(int(counts[0]) - int(counts[1])) <= 8

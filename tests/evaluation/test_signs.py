@@ -46,6 +46,7 @@ def test_a_planted_defect_raises_its_flag(defect: type[planted.Sharp], expected:
     assert expected <= raised(report), report.table()
 
 
+@pytest.mark.slow
 def test_square_sees_behind_rounding() -> None:
     report = report_of(around(planted.Rounding, plain()), n=40, preset="standard", eps=0.2)
     assert "black box" in raised(report)

@@ -53,7 +53,8 @@ def test_a_file_is_synced_before_it_takes_the_name_and_the_folder_after(names: l
 
 
 @needs_fork
-@pytest.mark.parametrize("buffering", [pytest.param(0, marks=pytest.mark.slow), -1], ids=["unbuffered", "buffered"])
+@pytest.mark.slow
+@pytest.mark.parametrize("buffering", [0, -1], ids=["unbuffered", "buffered"])
 def test_a_writer_killed_at_any_call_leaves_one_of_the_two_states_whole(
     path: Path, names: list[str], buffering: int
 ) -> None:

@@ -13,7 +13,7 @@ from tests.storage.processes import needs_fork
 
 pytestmark = needs_fork
 
-QUICK = ["TRADES, AWP, EMA, keep_best", "FAT, tau schedule", "accumulate=3, margins, dropout", "OneCycleLR"]
+QUICK = ["TRADES, AWP, EMA, keep_best", "FAT, tau schedule", "accumulate=3, margins, dropout"]
 """Cases that between them use most of what a training keeps; with the mark slow, all are killed."""
 
 
