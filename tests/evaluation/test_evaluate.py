@@ -286,7 +286,7 @@ def test_a_terminal_gets_a_bar_that_says_how_long_it_will_take(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with caplog.at_level("INFO", logger="art_gair.evaluation.evaluate"):
+    with caplog.at_level("INFO", logger="art_gair.evaluation.radii"):
         report_of(n=10, verbose=True)
     assert "takes" in caplog.text
     assert "about" in capsys.readouterr().err
