@@ -21,8 +21,8 @@ class ARoW(Objective):
     """mean_i loss_LS(f(x_i), y_i) + beta * w_i * (1 - p_y(x_adv_i)) * KL(f(x_i) || f(x_adv_i)).
 
     Yang, Kong & Kim, ICML 2023 (arXiv 2206.03353), whose 2 lambda is beta. loss_LS is the classifier's loss with label
-    smoothing, (1 - s) * loss(f(x), y) + s * mean_j -log p_j(x), for a loss that is a cross entropy; class weights and
-    `reduction="sum"` scale both parts. For another loss the second part has its size at equal probabilities. The
+    smoothing, (1 - s) * loss(f(x), y) + s * mean_j -log p_j(x), for a loss that is a cross entropy; class weights
+    scale both parts. For another loss the second part has its size at equal probabilities. The
     gradient flows through 1 - p_y(x_adv) too. The attack maximises the KL divergence from x + 0.001 N(0, 1),
     as TRADES' does.
 
@@ -53,7 +53,7 @@ class ARoW(Objective):
 def loss_scale(loss: PerSampleLoss, logits: Tensor, labels: Tensor) -> Tensor:
     """Return what the classifier's loss multiplies a sample's cross entropy by, (n,).
 
-    It is 1, but with class weights or `reduction="sum"`; asked of the loss at equal probabilities, where the cross
+    It is 1, but with class weights; asked of the loss at equal probabilities, where the cross
     entropy is log(nb_classes).
     """
     nb_classes = logits.shape[1]

@@ -67,6 +67,8 @@ class Objective(ABC):
     def total(self, weights: Tensor, terms: Terms) -> Tensor:
         """Return what is minimised, a scalar: a mean over the samples at hand, which may be a part of the batch.
 
+        If the classifier's loss is of `reduction="sum"`, this mean is multiplied by the samples of the whole batch.
+
         :param weights: their part of `scaled`.
         """
         weighted = weights * terms.weighted

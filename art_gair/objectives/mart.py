@@ -19,7 +19,7 @@ class MART(Objective):
     """mean_i w_i * BCE(f(x_adv_i), y_i) + beta * KL(f(x_i) || f(x_adv_i)) * (1 - p_y(x_i)).
 
     Wang et al., ICLR 2020, Eq. 10; the boosted cross entropy BCE = -log p_y - log(1 - max_{j != y} p_j), Eq. 8, takes
-    the classifier's loss for its first part, which `reduction="sum"` sums, and nothing else. The weight goes on BCE
+    the classifier's loss for its first part; if that is of `reduction="sum"`, all is summed. The weight goes on BCE
     alone, MAIL's choice. The attack maximises the cross entropy from a random start.
 
     :param beta: weight of the divergence, >= 0; 5 on CIFAR-10.

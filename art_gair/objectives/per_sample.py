@@ -25,6 +25,8 @@ SCALES = (1.0, 10.0)
 class PerSample:
     """A loss (logits (n, nb_classes), labels int64 (n,)) -> losses (n,), whose mean is the classifier's loss.
 
+    Of a loss of `reduction="sum"` their sum is: `factor` is what a mean over the samples is multiplied by.
+
     The classifier's own object gives the values, so what it refers to, remembers, or is told counts; its `reduction` is
     "none" for the length of a call.
 
@@ -44,6 +46,10 @@ class PerSample:
         """Return the class weights that a mean reduction divides by, (nb_classes,), or None."""
         mean = isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) and self.loss.reduction == "mean"
         return self.loss.weight if mean else None  # type: ignore[return-value]
+
+    def factor(self, n: int) -> int:
+        """Return how many times the mean over a batch of n samples the classifier's loss is."""
+        return n if self.reduction == "sum" else 1
 
     def unreduced(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return what the loss gives without its reduction."""
@@ -93,14 +99,14 @@ class PerSample:
     def scale(
         self, labels: Tensor, n: int | None = None, add_up: Callable[[Tensor], Tensor] = lambda divisor: divisor
     ) -> Tensor | int:
-        """Return what the values of a batch are multiplied by, so that their mean is its reduced loss.
+        """Return what the values of a batch are multiplied by, so that their mean is its reduced loss over `factor`.
 
         :param n: samples of the whole batch, of which the labels are a part; None: they are all.
         :param add_up: returns the divisor of the whole batch from that of these labels.
         """
         n = len(labels) if n is None else n
         if self.reduction == "sum":
-            return n
+            return 1
         labelled = labels >= 0
         divisor = (labelled.float() if self.weight is None else self.weight[labels.clamp(min=0)] * labelled).sum()
         divisor = add_up(divisor)
@@ -114,9 +120,9 @@ def per_sample(loss: Any, nb_classes: int, device: torch.device) -> PerSample:
     Samples of label -1 have loss 0, and the mean over all is the classifier's loss over the others.
 
     Whatever the reduction does beyond taking a mean is kept: CrossEntropyLoss and NLLLoss with class weights divide by
-    the sum of the weights of the labels at hand, and `reduction="sum"` does not divide at all. That the mean is the
-    classifier's loss is tried out on random logits, by copies of the loss, which may remember its calls. A loss whose
-    tensors lie elsewhere is moved to the device.
+    the sum of the weights of the labels at hand, and `reduction="sum"` does not divide at all: then the sum of the
+    values is the classifier's loss. That it is so is tried out on random logits, by copies of the loss, which may
+    remember its calls. A loss whose tensors lie elsewhere is moved to the device.
 
     :raises ValueError: if the loss has no such form, with its name and the reason.
     """
@@ -160,7 +166,7 @@ def _is_memory(key: str, value: Any) -> bool:
     return key != "training" and (type(value) in PLAIN or isinstance(value, (np.number, np.bool_)))
 
 
-def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, logits: Tensor, labels: Tensor) -> None:
+def _try_out(original: nn.Module, losses: PerSample, name: str, logits: Tensor, labels: Tensor) -> None:
     """Hold the mean of the losses against the classifier's own loss, where that is a number."""
     try:
         with warnings.catch_warnings():  # of shapes that broadcast, where a loss takes no class indices
@@ -169,10 +175,12 @@ def _try_out(original: nn.Module, losses: PerSampleLoss, name: str, logits: Tens
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"loss {name} has no per-sample form on logits (n, {logits.shape[1]}): {error}") from error
     expected = values.mean() if original.reduction == "none" else original(logits, labels)
-    if expected.isfinite() and not torch.allclose(values.mean(), expected, rtol=1e-4, atol=1e-6):
+    found = values.mean() * losses.factor(len(labels))
+    if expected.isfinite() and not torch.allclose(found, expected, rtol=1e-4, atol=1e-6):
         raise ValueError(
             f"loss {name} has no per-sample form: on {len(labels)} samples it is {expected.item():g}, "
-            f"the mean of its values {values.mean().item():g}."
+            f"the {'sum' if losses.reduction == 'sum' else 'mean'} of its values {found.item():g}. Expected a loss of "
+            "one value a sample, such as CrossEntropyLoss without ignore_index."
         )
 
 

@@ -19,8 +19,8 @@ class TRADES(Objective):
     """mean_i loss(f(x_i), y_i) + beta * w_i * KL(f(x_i) || f(x_adv_i)) (Zhang et al., ICML 2019, Eq. 5).
 
     Its attack maximises the KL divergence from x + 0.001 N(0, 1). The divergence needs no label, so samples of label -1
-    take part in it; the mean of the classifier's loss is then over the labelled samples. A loss of `reduction="sum"` is
-    summed, the divergence is a mean all the same, so beta has less effect then.
+    take part in it; the mean of the classifier's loss is then over the labelled samples. A loss of `reduction="sum"`
+    sums the divergence too.
 
     :param beta: weight of the divergence, >= 0; 6 on CIFAR-10.
     :param weigh: which term w goes on: "kl" as in GAIR-TRADES, "ce" the clean loss, or "both".

@@ -43,10 +43,11 @@ class Part:
 class EffectiveBatch:
     """The weighted loss of the parts, weights normalised over all of them: a `BatchLoss`.
 
-    After its parts have been gone through, `weights`, `terms` and `total` hold what they gave, detached. Where several
-    processes share the batch these are of this process's own samples; the totals add up to that of the whole batch.
+    After its parts have been gone through, `weights`, `terms` and `total` hold what they gave, detached, the total as a
+    mean over the samples. Where several processes share the batch these are of this process's own samples; the totals
+    add up to that of the whole batch.
 
-    :param loss: one value a sample; if it has a `scale`, as `PerSample`, that of all labels together counts.
+    :param loss: one value a sample; if it has a `scale` and a `factor`, as `PerSample`, those of the whole batch count.
     :param group: the processes that share the batch.
     :param replicas: of the model, on several processes.
     """
@@ -70,6 +71,7 @@ class EffectiveBatch:
         self.targets = self._cut(self.computed_targets)
         self.kappa = None if self.computed_kappa is None else self._cut(self.computed_kappa)
         self.n = sum(share.n for share in self.shares) if self.shares else len(self.targets)
+        self.factor = self.loss.factor(self.n) if hasattr(self.loss, "factor") else 1
         self.checked: Tensor | None = None
 
     def __call__(self) -> Tensor:
@@ -78,10 +80,10 @@ class EffectiveBatch:
         On several processes the value is the same on all; its graph is that of this process's samples, see `parts`.
         """
         loss: Tensor = sum(self.parts())  # type: ignore[assignment]
-        return loss if self.group.size == 1 else loss + (self.group.sum(self.total) - loss.detach())
+        return loss if self.group.size == 1 else loss + (self.factor * self.group.sum(self.total) - loss.detach())
 
     def parts(self) -> Iterator[Tensor]:
-        """Yield the loss of each part, so that their sum is the mean over all samples.
+        """Yield the loss of each part, so that their sum is the mean over all samples, or that times `factor`.
 
         On several processes that of this process's samples, times the number of processes: so their mean is the whole.
         """
@@ -115,7 +117,7 @@ class EffectiveBatch:
                 own = self._own_terms(terms, part)
                 total = self._total(self._scaled(weights), own, terms, part)
                 self.weights, self.terms, self.total = weights, _detached(own), total.detach()
-                yield total * self.group.size
+                yield total * (self.group.size * self.factor)
             return
         yield from self._parts_of_several(through, around)
 
@@ -133,7 +135,7 @@ class EffectiveBatch:
                 total = self._total(scaled, own, terms, part)
                 taken.append(_detached(own))
                 totals.append(total.detach())
-                yield total * self.group.size
+                yield total * (self.group.size * self.factor)
         plain = [t.plain for t in taken if t.plain is not None]
         self.weights, self.total = weights, torch.stack(totals).sum()
         self.terms = Terms(

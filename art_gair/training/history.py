@@ -26,7 +26,8 @@ class EpochRecord(TypedDict):
 
     epoch: int  #: counted from 0
     burn_in: bool  #: True while all weights are 1
-    loss: float  #: mean of the weighted loss over the epoch's samples, what was minimised
+    loss: float  #: mean of the weighted loss over the epoch's samples, what was minimised; a mean also where the
+    #: classifier's loss is of reduction="sum"
     unweighted_loss: float  #: mean of the same loss with weight 1 for each sample
     train_robust_accuracy: float  #: 0..1, on the training attack's examples, by the update's forward in train mode;
     #: a sample of label -1 counts as right where the model keeps its own clean prediction

@@ -68,6 +68,7 @@ CASES: dict[str, Case] = {
         "weighting": floored(MarginWeighting(), 0.2),
         "plugins": [ClipGradients(1.0)],
     },
+    "TRADES, summed": lambda c: {"attack": GeometryAwarePGD(c, **KL), "objective": TRADES(), "plugins": [AWP(0.01)]},
     "CompositeKL": lambda c: {"attack": GeometryAwarePGD(c, **KL), "objective": CompositeKL()},
     "ARoW, L1": lambda c: {
         "attack": GeometryAwarePGD(c, norm=1, eps=3.0, eps_step=0.5, max_iter=4, loss="kl", num_random_init=1),
@@ -84,6 +85,8 @@ CASES: dict[str, Case] = {
 
 ACCUMULATED = {"MART, margins, clipping": 2}
 BURN_IN = {"GAIRAT": 1}
+SUMMED = {"TRADES, summed"}
+"""Cases whose loss is of `reduction="sum"`."""
 
 
 def classifier_for(case: str, *, in_double: bool = True) -> Any:
@@ -92,6 +95,8 @@ def classifier_for(case: str, *, in_double: bool = True) -> Any:
     layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     model = InDouble(layers) if in_double else layers
     weight = None if in_double else torch.linspace(1, 2, 10)
+    if case in SUMMED:
+        return classifier_of(model, (1, 8, 8), loss=nn.CrossEntropyLoss(weight=weight, reduction="sum"), lr=0.005)
     return classifier_of(model, (1, 8, 8), loss=nn.CrossEntropyLoss(weight=weight))
 
 
