@@ -13,6 +13,7 @@ from art_gair.attacks.pgd import PGD
 from art_gair.attacks.selective import Between, Nearest, Selection, SelectivePGD
 from art_gair.checks import require_int, require_number
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.company import mixes_samples
 from art_gair.schedules import value_at
 
 Setting = float | Callable[[int], float]
@@ -42,8 +43,8 @@ class BoundaryPGD(GeometryAwarePGD):
     :param safe: samples of a larger margin stop; -1..1, above `lost`.
     :param lost: samples of a smaller margin stop; -1..1.
     :param budget: None: the bounds decide. A number from first_steps / max_iter to 1: the share of all passes that a
-        batch takes, rounded to whole samples, so only roughly in batches of a few; those go on whose margins lie
-        nearest to the middle of `lost` and `safe`.
+        batch takes, rounded to whole samples, one at least, so only roughly in batches of a few; those go on whose
+        margins lie nearest to the middle of `lost` and `safe`.
     :raises TypeError, ValueError: if a setting is no number, out of range or out of order, by its name; and as for
         `GeometryAwarePGD`. safe, lost and budget may be schedules, functions of the epoch, as eps.
     """
@@ -71,7 +72,7 @@ class BoundaryPGD(GeometryAwarePGD):
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
         settings = (find_norm(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
-        compact = not classifier.mixes_samples()
+        compact = not mixes_samples(classifier)
         note_gradient = classifier.note_gradient
         return SelectivePGD(*settings, self._selection(), self.first_steps, compact, note_gradient=note_gradient)
 

@@ -14,6 +14,7 @@ from art_gair.attacks.pgd import PGD
 from art_gair.attacks.stopping import Friendly, StoppingPGD
 from art_gair.checks import require_number
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.company import mixes_samples
 from art_gair.schedules import value_at
 
 
@@ -47,7 +48,7 @@ class FriendlyPGD(GeometryAwarePGD):
         super().__init__(estimator, *settings, **named_settings)
 
     def _pgd(self, classifier: TensorClassifier) -> PGD:
-        compact = classifier.device.type in self.compact_on and not classifier.mixes_samples()
+        compact = classifier.device.type in self.compact_on and not mixes_samples(classifier)
         settings = (find_norm(self.norm), self.loss, self.max_iter, self.num_random_init, classifier.box)
         rule = Friendly(math.floor(value_at(self.tau, "tau", 0)))
         return StoppingPGD(*settings, rule, compact, note_gradient=classifier.note_gradient)

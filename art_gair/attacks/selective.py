@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,8 @@ class Between:
 class Nearest:
     """Selects a share of the batch: the samples whose margins lie nearest to a value. The host asks no device.
 
+    The share is rounded to whole samples, and to one at least.
+
     Of a batch that several processes share it selects from the whole; the host then waits for the device.
     """
 
@@ -54,7 +57,7 @@ class Nearest:
         return selected[(selected >= 0) & (selected < place.rows)]
 
     def _nearest(self, margins: Tensor) -> Tensor:
-        count = round(self.share * len(margins))
+        count = max(math.floor(self.share * len(margins) + 0.5), int(self.share > 0))
         return (margins - self.middle).abs().topk(count, largest=False, sorted=False).indices.sort().values
 
 

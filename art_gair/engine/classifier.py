@@ -10,7 +10,6 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from art_gair import generators
 from art_gair.checks import runs_layer_by_layer
@@ -34,6 +33,10 @@ def find_overrides(classifier: PyTorchClassifier) -> list[str]:
         for name in PREDICTION
         if name in vars(classifier) or getattr(type(classifier), name) is not getattr(PyTorchClassifier, name)
     ]
+
+
+LARGEST_SPAN = 1e4
+"""Distance of clip_values up to which inputs are taken to fill them."""
 
 
 class TensorClassifier:
@@ -95,9 +98,8 @@ class TensorClassifier:
 
         Draws nothing from the global generators.
         """
-        uniform = torch.rand(2, *(s or 8 for s in self.input_shape), generator=torch.Generator().manual_seed(0))
         with generators.restored(self.device), self.evaluating(), torch.no_grad():
-            layered = x = self.preprocessed(self.batch(uniform))
+            layered = x = self.preprocessed(self.random_inputs(2))
             try:
                 expected = self.module(x)
             except Exception:  # of a size that is free, or of values that must be whole numbers
@@ -109,16 +111,23 @@ class TensorClassifier:
                 return False
             return torch.equal(layered, expected)
 
+    def random_inputs(self, n: int) -> Tensor:
+        """Return inputs as `batch` does, always the same: uniform in clip_values, or in 0..1 where these are far apart.
+
+        A size that is free is 8.
+        """
+        uniform = torch.rand(n, *(s or 8 for s in self.input_shape), generator=torch.Generator().manual_seed(0))
+        if self._host_box is not None:
+            span = self._host_box.upper - self._host_box.lower
+            uniform = torch.where(span <= LARGEST_SPAN, self._host_box.lower + span * uniform, uniform)
+        return self.batch(uniform)
+
     def state(self) -> list[Tensor]:
         """Return the model's parameters and buffers themselves, detached; `assign` puts values into them.
 
         Asked for anew at each use, since a model may put new tensors in its buffers' places.
         """
         return [t.detach() for t in (*self.module.parameters(), *self.module.buffers())]
-
-    def mixes_samples(self) -> bool:
-        """Whether a sample's logits in eval mode depend on its company: BatchNorm without running statistics."""
-        return any(isinstance(m, _BatchNorm) and m.running_mean is None for m in self.module.modules())
 
     @contextmanager
     def attacked(self, x: Tensor) -> Iterator[Model]:
@@ -151,6 +160,10 @@ class TensorClassifier:
     def logits(self, x: Tensor) -> Tensor:
         """Logits as `classifier.predict` computes them, differentiable in x: (n, *input_shape) -> (n, nb_classes)."""
         return self.logits_by(self.module, PLAIN, x)
+
+    def updates_otherwise(self, error: RuntimeError) -> bool:
+        """Whether an update that has failed may do in another form; there is one here."""
+        return False
 
     def preprocessed(self, x: Tensor) -> Tensor:
         """What `classifier.predict` hands to the model for x."""

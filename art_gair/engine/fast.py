@@ -84,11 +84,37 @@ class FastClassifier(TensorClassifier):
             view = self._up_to_date(x)
             self.users += 1
             try:
-                yield lambda z: self.logits_by(view.run, view.form, z)
+                yield self._view_logits
             finally:
                 self.users -= 1
                 if self.users == 0:
                     view.stand_in.release()
+
+    def _view_logits(self, x: Tensor) -> Tensor:
+        view = self.view
+        assert view is not None
+        try:
+            return self.logits_by(view.run, view.form, x)
+        except RuntimeError as error:
+            form = view.form.after(error)
+            if form is None:
+                raise
+            self._say_contiguous("Attacks", form, error)
+        self.view = view = replace(view, form=form)
+        view.stand_in.run_as(form)
+        return self.logits_by(view.run, form, x)
+
+    def updates_otherwise(self, error: RuntimeError) -> bool:
+        """Take another form of the update if it may do what has failed; say whether there is one."""
+        form = self.update_form.after(error)
+        if form is None:
+            return False
+        self._say_contiguous("Updates", form, error)
+        self.update_form = form
+        return True
+
+    def _say_contiguous(self, what: str, form: Form, error: RuntimeError) -> None:
+        log_once(self.module, what, [first_line(error)], f"{what} run in {form} from here on")
 
     def training_logits(self, x: Tensor, labels: Tensor) -> Tensor:
         """Logits as `classifier.fit` computes them, in the update's form; see `TensorClassifier`."""
@@ -170,7 +196,7 @@ class FastClassifier(TensorClassifier):
     def _first_that_agrees(self, probe: Tensor, expected: Answer) -> View:
         objections: list[str] = []
         makers: tuple[Callable[[], FoldedModule | ModelItself], ...] = (
-            lambda: FoldedModule(self.module, self.preprocessed(probe)),
+            lambda: FoldedModule(self.module, self.preprocessed(probe), self.dtype),
             lambda: ModelItself(self.module),
         )
         for make in makers:

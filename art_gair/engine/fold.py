@@ -50,13 +50,14 @@ class FoldedModule:
 
     :param source: the module, in eval mode; it is left as it is.
     :param x: a batch as the module takes it.
+    :param dtype: that it will run in; other than float32, under autocast.
     :raises Exception: of any kind, where the module cannot be copied, traced or run on x.
     """
 
-    def __init__(self, source: nn.Module, x: Tensor) -> None:
+    def __init__(self, source: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> None:
         self.source = source
         shadow = copy.deepcopy(source).requires_grad_(False)
-        self.module = trace(shadow, x.device)
+        self.module = trace(shadow, x.device, dtype)
         _require_no_writes(self.module, x)
         self.folds = [_fold(self.module, *pair) for pair in _pairs(self.module)]
         self.module.delete_all_unused_submodules()

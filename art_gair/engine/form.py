@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,15 @@ class Form:
         with torch.autocast(x.device.type, self.dtype):
             out: Any = module(x)
         return out.float() if isinstance(out, Tensor) else out
+
+    def after(self, error: RuntimeError) -> Form | None:
+        """Return the form in which a forward may do that failed in this one; None if the memory format is not why.
+
+        In channels-last `view` cannot join the dimensions of an image, which a branch may do that is rarely taken.
+        """
+        if self.memory_format == torch.contiguous_format or "view size is not compatible" not in str(error):
+            return None
+        return replace(self, memory_format=torch.contiguous_format)
 
 
 PLAIN = Form()

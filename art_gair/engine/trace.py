@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,21 +15,25 @@ from art_gair.engine.attributes import NN_MODULE, Attributes, plain_tensors
 from art_gair.generators import states
 
 
-def trace(shadow: nn.Module, device: torch.device) -> fx.GraphModule:
+def trace(shadow: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> fx.GraphModule:
     """Trace a module that nobody else uses.
 
     What its forward computes from the module's tensors is computed in the graph at each run. What it makes anew each
     time, such as `torch.tensor([0.5, 0.4, 0.3])`, is a constant of the graph.
 
+    :param dtype: of the autocast that the graph will run under; float32 is none.
     :raises ValueError: where the graph would freeze what may change: a random draw, an attribute that the forward
-        writes, or a value computed from the module's tensors where the tracer does not see it.
+        writes, or a value computed from the module's tensors where the tracer does not see it; or forget that the
+        forward switches gradients or autocast off or on.
     :raises Exception: of any other kind, where the module cannot be traced.
     """
     _register_plain_tensors(shadow)
     attributes = Attributes(shadow)
     drawn, read, buffers = states(device), attributes.read(), dict(shadow.named_buffers())
-    with _Untouched([*shadow.parameters(), *shadow.buffers(), *plain_tensors(shadow)]) as untouched:
-        graph = _Tracer().trace(shadow, concrete_args=_defaults(shadow))
+    cast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
+    untouched = _Untouched([*shadow.parameters(), *shadow.buffers(), *plain_tensors(shadow)])
+    with torch.enable_grad(), cast, untouched:
+        graph = _Tracer(device).trace(shadow, concrete_args=_defaults(shadow))
     if states(device) != drawn:
         raise ValueError("its forward draws random numbers that a trace would freeze")
     constants = {name: value for name, value in vars(shadow).items() if name.startswith("_tensor_constant")}
@@ -72,7 +77,29 @@ class _TensorProxy(fx.Proxy):
 
 
 class _Tracer(fx.Tracer):
-    """A tracer to which buffers are inputs of the graph, as parameters are to any tracer."""
+    """A tracer to which buffers are inputs of the graph, as parameters are to any tracer.
+
+    :param device: of the module; made in the modes that it will run in.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device_type = device.type
+        self.modes = self._read_modes()
+
+    def _read_modes(self) -> tuple[Any, ...]:
+        cast = torch.is_autocast_enabled(self.device_type)
+        dtype = torch.get_autocast_dtype(self.device_type) if cast else None
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), dtype
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Add an operation to the graph.
+
+        :raises ValueError: if it runs without gradients, or in another autocast than the forward: the graph would not.
+        """
+        if self._read_modes() != self.modes:
+            raise ValueError("its forward switches gradients or autocast off or on, which a trace would forget")
+        return super().create_node(*args, **kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return a proxy of a parameter or buffer that the forward asks for."""

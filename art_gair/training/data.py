@@ -44,6 +44,7 @@ class Source:
     :param order: the rows of the arrays in the order of the present epoch, (n,) on the host.
     :param streams: what is drawn from, and the processes that share each batch.
     :param sharded: whether each process's generator yields its own part of a batch, or all of it.
+    :param wake: begins what has lived on from earlier epochs, where a training is resumed after them.
     :param set_epoch: tells the source which epoch begins.
     :param close: lets go of what the source holds from epoch to epoch.
     """
@@ -57,6 +58,7 @@ class Source:
     order: Tensor | None = None
     streams: Streams = GLOBAL
     sharded: bool = False
+    wake: Callable[[], None] = lambda: None
     set_epoch: Callable[[int], None] = lambda epoch: None
     close: Callable[[], None] = lambda: None
     noted: list[list[Tensor]] = field(default_factory=list)
@@ -209,6 +211,7 @@ def epochs_from_generator(
         loaders.own_generators(loader),
         streams=streams,
         sharded=sharded,
+        wake=lambda: loaders.wake(loader),
         set_epoch=lambda epoch: loaders.set_epoch(loader, epoch) if several else None,
         close=stream.close if stream is not None else lambda: None,
     )

@@ -98,8 +98,12 @@ class FiniteGuard:
         try:
             yield
         except BaseException:
-            put_back(self.module, self.buffers, parameters=False)
+            self.put_back_buffers()
             raise
+
+    def put_back_buffers(self) -> None:
+        """Undo what a forward has done to the model's buffers."""
+        put_back(self.module, self.buffers, parameters=False)
 
     @torch.no_grad()
     def step(

@@ -31,6 +31,16 @@ def set_epoch(loader: Any, epoch: int) -> None:
             set_epoch(epoch)
 
 
+def wake(loader: Any) -> None:
+    """Start a DataLoader's persistent workers.
+
+    It draws a seed for them from its generator where they start, once for all epochs: a training that is resumed in a
+    later epoch begins that epoch without this draw, or its order would be another.
+    """
+    if isinstance(loader, DataLoader) and loader.persistent_workers:
+        iter(loader)
+
+
 def content(loader: Any) -> dict[str, str]:
     """Return what the data are, as far as it tells, by name: a training that is resumed must find the same."""
     sizes = {"size": getattr(loader, "size", None), "batch_size": getattr(loader, "batch_size", None)}

@@ -140,6 +140,8 @@ class TrainingRun:
             if name in state["parts"]:
                 part.load_state_dict(state["parts"][name])
         self._load_plugins(state["plugins"])
+        if self.epoch > 0:
+            self.source.wake()
         self.source.put_back_generators(state["generators"])
         if state["batches"] is not None:
             self.plan.streams.seed_own(self.epoch, -1)

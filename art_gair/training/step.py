@@ -63,13 +63,7 @@ class TrainingStep:
             *(self.streams.group, self.replicas),
         )
         with self.guard.keeping():
-            self.train_mode()
-            self._zero_grad()
-            with ExitStack() as around:
-                for plugin in self.plugins:
-                    around.enter_context(plugin.around_loss(loss))
-                for part in loss.update_parts():
-                    part.backward()
+            self._take_gradient(loss)
             if self.replicas is not None:
                 self.replicas.share_statistics(len(loss.targets) / loss.n)
             self.streams.seed_alike(self.epoch, self.guard.taken)
@@ -87,6 +81,25 @@ class TrainingStep:
         passes = sum(passes for _, passes in attacked)
         meter.update(loss.weights, loss.terms, loss.total, loss.targets, loss.kappa, passes=passes, n=loss.n)
         meter.look(parts)
+
+    def _take_gradient(self, loss: EffectiveBatch) -> None:
+        """Run the update's passes; once more if they may do in another form of the model."""
+        try:
+            self._backward(loss)
+        except RuntimeError as error:
+            if self.streams.group.size > 1 or not self.classifier.updates_otherwise(error):
+                raise
+            self.guard.put_back_buffers()
+            self._backward(loss)
+
+    def _backward(self, loss: EffectiveBatch) -> None:
+        self.train_mode()
+        self._zero_grad()
+        with ExitStack() as around:
+            for plugin in self.plugins:
+                around.enter_context(plugin.around_loss(loss))
+            for part in loss.update_parts():
+                part.backward()
 
     def __post_init__(self) -> None:
         updated = {id(p) for group in self.optimizer.param_groups for p in group["params"]}

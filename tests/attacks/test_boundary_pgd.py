@@ -117,6 +117,14 @@ def test_a_budget_is_the_share_of_passes(budget: float, going: int) -> None:
     assert sum(sizes) == pytest.approx(budget * 8 * 60)
 
 
+@pytest.mark.parametrize(("n", "going"), [(1, 1), (2, 1), (3, 1), (6, 2), (10, 3)])
+def test_a_budget_above_the_first_steps_reaches_a_sample_of_each_batch(n: int, going: int) -> None:
+    """A third of six more steps: half a sample is one, and so is less."""
+    classifier, x, y = data()
+    sizes = passes_of(BoundaryPGD(classifier, budget=0.5, **SETTINGS), x[:n], y[:n])
+    assert sizes == [n] * 2 + [max(going, min(n, 2))] * 6  # a sample is not left alone
+
+
 def test_those_nearest_to_the_boundary_get_the_budget() -> None:
     classifier, x, y = data()
     margins = torch.linspace(-1, 1, 21)

@@ -548,3 +548,19 @@ def test_a_loader_is_described_by_what_it_yields(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.INFO, logger="art_gair"):
         fit(True, 99, shuffle=True)
     assert "Training goes on at epoch 1" in caplog.text
+
+
+@pytest.mark.parametrize("steps", [3, 5, 7, 10], ids=["first epoch", "its end", "second epoch", "its end too"])
+def test_workers_that_live_on_from_epoch_to_epoch_draw_no_other_order(steps: int, tmp_path: Path) -> None:
+    """They take a seed of their own at the beginning of the first epoch alone."""
+    x, y = (torch.from_numpy(a) for a in digits(80))
+
+    def fit(*more: Plugin, resume: bool = False) -> AdversarialTrainerGAIRAT:
+        trainer = Setting().trainer(*more)
+        data = DataLoader(TensorDataset(x, y), 16, shuffle=True, num_workers=1, persistent_workers=True)
+        trainer.fit_generator(data, nb_epochs=EPOCHS, seed=3, resume=resume, verbose=False)
+        return trainer
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(Checkpoint(tmp_path, every_batches=1), Leaves(steps))
+    assert_equal(fit(Checkpoint(tmp_path, every_batches=1), resume=True), fit())

@@ -1,0 +1,31 @@
+"""Whether a sample's logits depend on the samples beside it."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.compare import LOGITS_TOLERANCE, PROBE, Comparison, distance
+from art_gair.engine.form import PLAIN
+
+
+def mixes_samples(classifier: TensorClassifier) -> bool:
+    """Whether logits in eval mode depend on a sample's company, so that none may leave the computation.
+
+    So does a BatchNorm without running statistics. What else does is tried out: the model is run on random inputs
+    inside clip_values, on some of them once more, and left as it was. A model that draws random numbers counts as one;
+    one that cannot take random inputs, as none.
+    """
+    if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in classifier.module.modules()):
+        return True
+    probe = classifier.random_inputs(PROBE)
+    comparison = Comparison(classifier)
+    with comparison.traceless(), classifier.evaluating():
+        try:
+            together = comparison.logits(classifier.module, PLAIN, probe)
+            apart = comparison.logits(classifier.module, PLAIN, probe[: PROBE // 2])
+        except Exception:
+            return False
+    together = together[: PROBE // 2]
+    return bool(torch.isfinite(together).all()) and not distance(apart, together) <= LOGITS_TOLERANCE

@@ -1,0 +1,59 @@
+"""Models with a branch, rarely taken, that cannot do with images in channels-last memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD
+from art_gair.engine import FastClassifier
+from tests.models import classifier_of, digits
+
+
+class Branches(nn.Module):
+    """Joins the dimensions of its images by `view` where it is told to.
+
+    :param joins: is told the mode and the number of samples; a view is tried out on 4, an update on 8.
+    """
+
+    def __init__(self, joins: Callable[[bool, int], bool]) -> None:
+        super().__init__()
+        self.joins = joins
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.last = nn.BatchNorm2d(4), nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.norm(self.first(x)))
+        if self.joins(self.training, len(h)):
+            h = 0.5 * h.view(len(h), -1).view_as(h)
+        out: Tensor = self.last(self.second(h).reshape(len(h), -1))
+        return out
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["update", "attack"])
+def test_such_a_branch_does_not_end_a_training(training: bool, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    model = Branches(lambda mode, n: mode == training and n > 8)
+    classifier = classifier_of(model, (1, 8, 8))
+    attack = GeometryAwarePGD(classifier, eps=0.1, eps_step=0.05, max_iter=2)
+    trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=0)
+    trainer.fit(*digits(96), batch_size=16, nb_epochs=2, seed=0, verbose=False)
+    assert model.norm.num_batches_tracked == 12  # the update that was run twice counts once
+    assert f"{'Updates' if training else 'Attacks'} run in float32 and contiguous_format from here on" in caplog.text
+
+
+def test_another_error_is_raised_as_it_is() -> None:
+    torch.manual_seed(0)
+
+    def fails(mode: bool, n: int) -> bool:
+        if n > 8:
+            raise RuntimeError("out of luck")
+        return False
+
+    classifier = FastClassifier(classifier_of(Branches(fails), (1, 8, 8)))
+    x = torch.rand(9, 1, 8, 8)
+    with classifier.attacked(x) as logits_of, pytest.raises(RuntimeError, match="out of luck"):
+        logits_of(x)
