@@ -5,6 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+PROBABILITIES = (
+    "the model seems to return probabilities; expected logits. A softmax before the loss hides gradients from attacks: "
+    "let the model return what it has before it."
+)
+"""What is said of a model whose logits `seem_probabilities`."""
+
+
+def seem_probabilities(logits: Tensor) -> Tensor:
+    """Whether all rows of logits (n, nb_classes) lie in 0..1 and add up to 1, a bool on their device."""
+    sums = logits.double().sum(dim=1)
+    return (logits.min() >= 0.0) & (logits.max() <= 1.0) & ((sums - 1.0).abs() < 1e-4).all()
+
 
 def best_other(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the best score among the wrong classes, (n,), and its class, (n,), of scores (n, nb_classes)."""

@@ -36,7 +36,7 @@ from art_gair.evaluation.runner import Runner
 from art_gair.evaluation.signs import judge, significance
 from art_gair.evaluation.store import Store
 from art_gair.evaluation.threat import Threat
-from art_gair.evaluation.warn import warn_of_attack, warn_of_model
+from art_gair.evaluation.warn import warn_of_attack, warn_of_model, warn_of_radius
 from art_gair.hashing import hash_tensor
 from art_gair.report.data import RobustnessReport
 from art_gair.report.results import NOT_ATTACKED, SMALLER_EPS, AttackResult
@@ -77,7 +77,8 @@ def evaluate_radii(
             began, settings = time.perf_counter(), request.settings(eps)
             generators.seed(tensor_classifier.device, request.seed)
             threat = replace(plain, eps=eps)
-            report = _evaluate(request, threat, x, passes, fallen.copy(), settings, stores.get(eps), warnings, group)
+            said = [*warnings, *warn_of_radius(x, labels, request.norm, eps)]
+            report = _evaluate(request, threat, x, passes, fallen.copy(), settings, stores.get(eps), said, group)
             environment = describe_environment(tensor_classifier, time.perf_counter() - began)
             if group.size > 1:
                 environment = group.from_first({**environment, "processes": group.size})

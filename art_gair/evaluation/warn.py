@@ -5,10 +5,15 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from art_gair.logits import PROBABILITIES, seem_probabilities
 from art_gair.report.results import AttackResult
+
+SAMPLES = 1000
+"""Samples whose distances are looked at."""
 
 
 def warn(texts: list[str]) -> list[str]:
@@ -25,17 +30,34 @@ def warn_of_model(logits: Tensor, correct: NDArray[np.bool_]) -> list[str]:
     :param correct: bool (n,).
     """
     texts = []
-    sums = logits.double().sum(dim=1)
-    if logits.min() >= 0.0 and logits.max() <= 1.0 and ((sums - 1.0).abs() < 1e-4).all():
-        texts.append(
-            "the model seems to return probabilities; expected logits. A softmax before the loss hides gradients from "
-            "attacks: let the model return what it has before it."
-        )
+    if seem_probabilities(logits):
+        texts.append(PROBABILITIES)
     if not correct.any():
         texts.append(
             "no sample is classified right to begin with, so there is nothing to attack: all accuracies are 0."
         )
     return warn(texts)
+
+
+def warn_of_radius(x: Tensor, labels: Tensor, norm: float | str, eps: float) -> list[str]:
+    """Warn of a ball that reaches from a sample to those of other classes, as it does in other units than x's.
+
+    :param x: samples, (n, *shape), of which SAMPLES are looked at.
+    :param labels: int64 (n,).
+    """
+    x, labels = x[:SAMPLES].flatten(1).double(), labels[:SAMPLES]
+    apart = labels != labels.roll(1)
+    if not apart.any():
+        return []
+    distance = float(torch.linalg.vector_norm((x - x.roll(1, dims=0))[apart], ord=float(norm), dim=1).mean())
+    if eps < distance:
+        return []
+    return warn(
+        [
+            f"eps is {eps:.4g}, and two samples of different classes lie {distance:.4g} apart in this norm, in the "
+            "mean: a model can hardly be robust in such balls. Is eps in the units of x?"
+        ]
+    )
 
 
 def warn_of_attack(result: AttackResult) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from art_gair.distributed.group import ALONE, Group
+from art_gair.logits import seem_probabilities
 from art_gair.objectives.base import Terms
 from art_gair.training.effective_batch import Part
 
@@ -95,6 +96,8 @@ class EpochMeter:
         self.weight_histogram = torch.zeros(len(WEIGHT_EDGES) + 1, dtype=torch.int64, device=device)
         self.moved = torch.zeros((), dtype=torch.bool, device=device)
         self.examples: Examples | None = None
+        self.distances: Tensor | None = None
+        self.probabilities: Tensor | None = None
         self.samples = 0
         self.batches = 0
 
@@ -143,15 +146,21 @@ class EpochMeter:
             self.histogram += summed[6 + bins :].long()
 
     @torch.no_grad()
-    def look(self, parts: Sequence[Part]) -> None:
-        """Note whether the attack moves anything, and keep a few examples of the first batch."""
+    def look(self, parts: Sequence[Part], logits: Tensor) -> None:
+        """Note whether and how far the attack moves samples, and what logits look like; keep a few examples.
+
+        :param logits: of the adversarial examples, (n, nb_classes).
+        """
         first = parts[0]
         if self.examples is None:
             kappa = None if first.kappa is None else first.kappa[:EXAMPLES].clone()
             x, x_adv, labels = (t[:EXAMPLES].clone() for t in (first.batch.x, first.batch.x_adv, first.targets))
             self.examples = Examples(x, x_adv, labels, kappa)
+            self.distances = _distances(first.batch.x, first.batch.x_adv)
         if self.batches % 16 == 1:
             self.moved |= (first.batch.x_adv != first.batch.x).any()
+            seems = seem_probabilities(logits)
+            self.probabilities = seems if self.probabilities is None else self.probabilities & seems
 
     def running(self) -> tuple[float, float]:
         """Return mean loss and robust training accuracy so far; waits for the device."""
@@ -167,6 +176,8 @@ class EpochMeter:
             "sums",
             "weight_histogram",
             "moved",
+            "distances",
+            "probabilities",
             "samples",
             "batches",
             "skipped",
@@ -204,3 +215,9 @@ class EpochMeter:
             lam=lam,
             seconds=time.perf_counter() - self.began,
         )
+
+
+def _distances(x: Tensor, x_adv: Tensor) -> Tensor:
+    """Return how far adversarial examples lie from their samples, and these from each other: Euclidean means, (2,)."""
+    moved, between = ((a - x).flatten(1).norm(dim=1).mean() for a in (x_adv, x.roll(1, dims=0)))
+    return torch.stack([moved, between])

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
+from art_gair.logits import PROBABILITIES
 from art_gair.training.history import EpochMeter, EpochRecord
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Notices:
             "weights": _few_samples_count,
             "kappa": _kappa_says_nothing,
             "attack": _attack_moves_nothing,
+            "distance": _attack_moves_too_far,
+            "probabilities": _probabilities,
             "overfitting": lambda history, meter: _overfits(history, self.validated),
         }
         for kind, notice in notices.items():
@@ -69,6 +72,23 @@ def _attack_moves_nothing(history: Sequence[EpochRecord], meter: EpochMeter) -> 
         "the attack changed no sample that was looked at: the gradient is zero everywhere, or eps and eps_step are "
         "lost in the rounding of x to float32. This is no adversarial training."
     )
+
+
+def _attack_moves_too_far(history: Sequence[EpochRecord], meter: EpochMeter) -> str | None:
+    if meter.distances is None:
+        return None
+    moved, between = meter.distances.tolist()
+    if not moved >= between > 0:
+        return None
+    return (
+        f"an adversarial example lies {moved:.3g} from its sample, two samples {between:.3g} from each other (means of "
+        "the first batch, Euclidean): eps is too large for these data, or in other units, or clip_values are not their "
+        "range."
+    )
+
+
+def _probabilities(history: Sequence[EpochRecord], meter: EpochMeter) -> str | None:
+    return PROBABILITIES if meter.probabilities is not None and bool(meter.probabilities) else None
 
 
 def _overfits(history: Sequence[EpochRecord], n: int) -> str | None:

@@ -80,7 +80,7 @@ class TrainingStep:
 
         passes = sum(passes for _, passes in attacked)
         meter.update(loss.weights, loss.terms, loss.total, loss.targets, loss.kappa, passes=passes, n=loss.n)
-        meter.look(parts)
+        meter.look(parts, loss.terms.logits)
 
     def _take_gradient(self, loss: EffectiveBatch) -> None:
         """Run the update's passes; once more if they may do in another form of the model."""

@@ -228,7 +228,7 @@ def test_examples_for_which_the_model_answers_nan_count_as_misclassified_in_each
     classifier = classifier_of(OfLogarithms(), (8,), 3)
     x = np.random.default_rng(0).uniform(0.05, 1.0, (60, 8)).astype(np.float32)
     y = classifier.predict(x).argmax(axis=1)
-    report = evaluate_robustness(classifier, x, y, 1.0, verbose=False)
+    report = evaluate_robustness(classifier, x, y, 0.6, verbose=False)
     assert set(y) == {0, 1, 2}
     assert report.worst_case == 0.0
     for attack in report.attacks:
@@ -252,6 +252,22 @@ def test_a_model_that_returns_probabilities_is_warned_about() -> None:
     with pytest.warns(UserWarning, match="probabilities; expected logits"):
         report = report_of(around(Softmax, plain()), n=20)
     assert "probabilities" in report.warnings[0]
+
+
+@pytest.mark.parametrize(("norm", "eps"), [(np.inf, 8.0), (2, 8.0), (1, 64.0)])
+def test_a_radius_in_other_units_is_told(norm: float, eps: float) -> None:
+    with pytest.warns(UserWarning, match="two samples of different classes lie .* Is eps in the units of x?"):
+        report = report_of(n=20, eps=eps, norm=norm)
+    assert any("hardly be robust in such balls" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_that_does_not_take_float32_is_refused_by_name(dtype: torch.dtype) -> None:
+    classifier = classifier_of(mlp((1, 8, 8), 10).to(dtype), (1, 8, 8))
+    with pytest.raises(
+        ValueError, match=f"parameters of {dtype} and does not take float32.* Expected a model in float32"
+    ):
+        report_of(classifier)
 
 
 def test_all_samples_misclassified_is_an_answer() -> None:

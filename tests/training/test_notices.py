@@ -130,3 +130,35 @@ def test_robust_overfitting_is_told(
     assert len(messages) == told
     for message in messages:
         assert re.search(r"fell from 40\.0%, its best, in epoch 1, to 3[23]\.\d%, the mean of the last 3,", message)
+
+
+def told(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return any(text in message for message in warnings_of(caplog))
+
+
+FAR = "an adversarial example lies"
+
+
+@pytest.mark.parametrize(
+    ("eps", "clip_values", "far"), [(8.0, (0.0, 1.0), True), (8.0, (0.0, 255.0), True), (0.2, (0.0, 1.0), False)]
+)
+def test_an_eps_in_other_units_is_told(
+    eps: float, clip_values: Any, far: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(digits_classifier(clip_values=clip_values), eps=eps, eps_step=eps / 2, nb_epochs=1)
+    assert told(caplog, FAR) == far
+
+
+def test_samples_that_are_all_the_same_are_no_sign(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = digits_classifier()
+    trainer = AdversarialTrainerGAIRAT(classifier, GeometryAwarePGD(classifier, eps=0.2, max_iter=2), burn_in=0)
+    trainer.fit(np.full((32, 1, 8, 8), 0.5, dtype=np.float32), np.arange(32) % 10, nb_epochs=1, verbose=False)
+    assert not told(caplog, FAR)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_a_model_that_returns_probabilities_is_told(softmax: bool, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    last = nn.Softmax(dim=1) if softmax else nn.LogSoftmax(dim=1)
+    fit(classifier_of(nn.Sequential(mlp((1, 8, 8), 10), last), (1, 8, 8)))
+    assert told(caplog, "the model seems to return probabilities; expected logits") == softmax
