@@ -1,7 +1,7 @@
 """Side by side: ART's trainers and ours, on the same model, data, K and batch, in one process.
 
     python benchmarks/bench.py [--models mlp small_cnn] [--batches 32 128] [--precisions fp32 bf16] [--repeats 5]
-                               [--device auto] [--out benchmarks/results]
+                               [--steps 4] [--device auto] [--out benchmarks/results]
 
 Every round calls each contender once, each second round in the opposite order; a cell is the median over the rounds
 after one round to warm up. A call is one whole `fit` of a few batches, its own start included. Peak memory is measured
@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="batches in one timed call; else one or a few, by the model")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--compile", action="store_true", help="our attacks through torch.compile")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -95,15 +96,16 @@ def main(argv: list[str] | None = None) -> None:
         if precision == "bf16" and not computes_bf16(torch.device(device)):
             print("bf16: not measured, this machine has no instructions for it")
             continue
-        for work in (Work(m, b, precision, device, compile=args.compile) for m in args.models for b in args.batches):
+        settings = {"compile": args.compile, "fit_of": args.steps}
+        for work in (Work(m, b, precision, device, **settings) for m in args.models for b in args.batches):
             cell: dict[str, Any] = {"work": asdict(work), "steps": work.steps, "flops": work.step_flops()}
             cell |= {"environment": environment(device), "peak": peak_rates(precision, device)}
             cell |= {"seconds": timed(work, args.contenders, args.repeats)}
             cell |= {"memory": memory(work, [name for name in MEASURED_FOR_MEMORY if name in args.contenders])}
-            earlier = next((c for c in cells if c["work"] == cell["work"]), None)
+            earlier = next((c for c in cells if Work(**c["work"]) == work), None)
             if earlier is not None and earlier["environment"] == cell["environment"]:
                 cell |= {key: earlier[key] | cell[key] for key in ("seconds", "memory")}
-            cells = sorted([*(c for c in cells if c["work"] != cell["work"]), cell], key=place)
+            cells = sorted([*(c for c in cells if c is not earlier), cell], key=place)
             store.write_text(json.dumps(cells, indent=1))
             print(work, {name: round(statistics.median(s), 4) for name, s in cell["seconds"].items()}, flush=True)
     write(cells, args.out)

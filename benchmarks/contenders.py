@@ -63,10 +63,13 @@ class Work:
     device: str
     max_iter: int = 10
     compile: bool = False
+    fit_of: int | None = None
 
     @cached_property
     def steps(self) -> int:
-        """Batches in one timed call; fewer small ones would time the start of `fit`."""
+        """Batches in one timed call: `fit_of`, or a few; fewer small ones would time the start of `fit`."""
+        if self.fit_of is not None:
+            return self.fit_of
         return MODELS[self.model][2] * (2 if self.batch < 64 else 1)
 
     def data(self) -> tuple[Any, Any]:

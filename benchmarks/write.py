@@ -44,7 +44,8 @@ def row(cell: Cell) -> list[str]:
     if "GAIRAT" in seconds and work["model"] != "mlp":
         share = f"{100 * cell['flops'] / _middle(seconds['GAIRAT']) / cell['peak']['convolution']:.0f} %"
     return [
-        *(work["model"], work["precision"] + (", compiled" if work["compile"] else ""), str(work["batch"])),
+        *(work["model"], work["precision"] + (", compiled" if work["compile"] else "")),
+        str(work["batch"]) + (f", {work['fit_of']} a fit" if work.get("fit_of") else ""),
         *(f"{_middle(seconds[name]):.3g}" if name in seconds else NOT_MEASURED for name in ("ART AT", "GAIRAT")),
         *(_times(ratio(cell, *pair)) for pair in PAIRS.values()),
         _times(ratio(cell, "GAIRAT", "floor")),
