@@ -795,6 +795,23 @@ def test_the_slim_trainer_and_ours_give_the_same_model(
     np.testing.assert_array_equal(slim_attack.generate_with_kappa(x, y)[1], expected)
 
 
+@pytest.mark.parametrize("objective", ["at", "trades"])
+def test_they_agree_where_the_loss_is_summed(slim: tuple[Any, Any], objective: str) -> None:
+    loss = torch.nn.CrossEntropyLoss(torch.linspace(0.5, 2.0, 10), reduction="sum")
+    ours, theirs = twins("mlp", loss=loss)
+    x, y = digits(64)
+    settings: dict[str, Any] = {"eps": 0.2, "eps_step": 0.1, "max_iter": 3}
+    settings |= {"loss": "kl", "num_random_init": 0} if objective == "trades" else {}
+    chosen = TRADES(3.0) if objective == "trades" else None
+    torch.manual_seed(1)
+    trainer = AdversarialTrainerGAIRAT(ours, GeometryAwarePGD(ours, **settings), objective=chosen, burn_in=0)
+    trainer.fit(x, y, batch_size=32, nb_epochs=1, verbose=False)
+    torch.manual_seed(1)
+    slim_attack = slim[0](theirs, **settings, verbose=False)
+    slim[1](theirs, slim_attack, burn_in=0, objective=objective, beta=3.0).fit(x, y, batch_size=32, nb_epochs=1)
+    assert_close(ours, theirs)
+
+
 def test_they_agree_over_a_burn_in_a_schedule_of_lam_and_a_scheduler(slim: tuple[Any, Any]) -> None:
     ours, theirs = twins("mlp", loss=torch.nn.CrossEntropyLoss(torch.linspace(0.5, 2.0, 10), reduction="mean"))
     x, y = digits(96)

@@ -108,6 +108,8 @@ DEFINITIONS: dict[str, Piece] = {
             "__init__()": "Create a :class:`.PerSample` instance.",
             "__call__()": "Return the losses, of shape `(n,)`.",
             "loss": "The loss of the classifier.",
+            "factor()": "Return how many times the mean over a batch the classifier's loss is.",
+            "n": "Number of samples.",
             "reduction()": "Return the reduction of the loss.",
             "unreduced()": "Return what the loss gives without its reduction.",
         },

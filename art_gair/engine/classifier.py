@@ -86,31 +86,12 @@ class TensorClassifier:
         """Samples that attacks have taken a gradient of so far, one for each time."""
         self._predict_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_predict]
         self._fit_steps = [preprocessing_step(p) for p in classifier.preprocessing_operations if p.apply_fit]
-        self._require_float32()
         if runs_layer_by_layer(self.module) and not self._agrees_with_its_layers():
             raise NotImplementedError(
                 f"classifier's model is a {type(self.module).__name__}, an nn.Sequential with a forward of its own; "
                 "ART's predict runs its layers one by one instead. So predict and model are two functions: derive the "
                 "model from nn.Module, or put it into one."
             )
-
-    def _require_float32(self) -> None:
-        """Refuse a model of another precision that cannot take float32, which it is given."""
-        other = {str(p.dtype) for p in self.module.parameters() if p.is_floating_point()} - {"torch.float32"}
-        if not other:
-            return
-        try:
-            with generators.restored(self.device), self.evaluating(), torch.no_grad():
-                self.logits(self.random_inputs(2))
-        except RuntimeError as error:
-            if "type" in str(error):  # of "Float and Double", or of another kind
-                raise ValueError(
-                    f"classifier's model has parameters of {', '.join(sorted(other))} and does not take float32, which "
-                    f"it is given: {str(error).splitlines()[0]}. Expected a model in float32, as model.float() is; "
-                    'precision="bf16" computes in bfloat16.'
-                ) from error
-        except Exception:  # random inputs are not for every model
-            return
 
     def _agrees_with_its_layers(self) -> bool:
         """Whether forward and layers of a Sequential give the same on two random samples; True if forward takes none.

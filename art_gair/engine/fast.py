@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from art_gair import generators
 from art_gair.engine.attributes import Attributes
 from art_gair.engine.classifier import Model, TensorClassifier
 from art_gair.engine.compare import PROBE, REPEATS, Answer, Comparison, NoAnswerError, first_line
@@ -39,7 +40,8 @@ class FastClassifier(TensorClassifier):
     :param classifier: and `used_by`: as for `TensorClassifier`.
     :param precision: "fp32", "bf16" or "auto", which is bf16 on a device with instructions for it.
     :param compiled: whether attacks run the view through torch.compile.
-    :raises TypeError, ValueError: if precision is another word, or compiled no bool.
+    :raises TypeError, ValueError: if precision is another word, or compiled no bool; if the model is of another
+        precision and does not take float32.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class FastClassifier(TensorClassifier):
         super().__init__(classifier, used_by)
         if not isinstance(compiled, bool):
             raise TypeError(f"compile is {compiled!r}; expected True or False.")
+        self._require_float32()
         self.dtype = compute_dtype(precision, self.device)
         self.compiled = compiled
         self.view: View | None = None
@@ -56,6 +59,24 @@ class FastClassifier(TensorClassifier):
         self.record = Record()
         self.update_tried = False
         self.users = 0
+
+    def _require_float32(self) -> None:
+        """Refuse a model of another precision that cannot take float32, which it is given."""
+        other = {str(p.dtype) for p in self.module.parameters() if p.is_floating_point()} - {"torch.float32"}
+        if not other:
+            return
+        try:
+            with generators.restored(self.device), self.evaluating(), torch.no_grad():
+                self.logits(self.random_inputs(2))
+        except RuntimeError as error:
+            if "type" in str(error):  # of "Float and Double", or of another kind
+                raise ValueError(
+                    f"classifier's model has parameters of {', '.join(sorted(other))} and does not take float32, which "
+                    f"it is given: {str(error).splitlines()[0]}. Expected a model in float32, as model.float() is; "
+                    'precision="bf16" computes in bfloat16.'
+                ) from error
+        except Exception:  # random inputs are not for every model
+            return
 
     def take_over(self, view: View | None) -> None:
         """Go on with the view of an earlier FastClassifier of the same settings; it is held against the model anew."""

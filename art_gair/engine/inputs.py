@@ -105,7 +105,9 @@ def check_labels(y: Any, n: int, name: str, nb_classes: int, *, unlabelled: bool
     labels = as_tensor(y, name)
     if labels.ndim == 2 and labels.shape[1] == nb_classes and nb_classes > 1:
         if not ((labels == 0) | (labels == 1)).all() or not (labels.sum(dim=1) == 1).all():
-            raise ValueError(f"{name} of shape {tuple(labels.shape)} is not one-hot; expected class indices (n,) or one-hot rows.")
+            raise ValueError(
+                f"{name} of shape {tuple(labels.shape)} is not one-hot; expected class indices (n,) or one-hot rows."
+            )
         labels = labels.to(torch.uint8).argmax(dim=1)
     elif labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from art_gair import GeometryAwarePGD
 from art_gair.engine import FastClassifier, FoldedModule, compare
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.compare import PROBE, Comparison
 from art_gair.engine.record import RECHECK_EVERY, TRACES
-from art_gair.engine.view import ModelItself
+from art_gair.engine.view import ModelItself, View
 from tests.engine.zoo import CLASSES, SHAPE, ZOO, BufferNorm, ListedOffsets, Prototypes
 from tests.models import classifier_of
 
@@ -106,45 +108,50 @@ def test_a_unit_within_rounding_of_a_kink_does_not_turn_the_fast_path_off(
 
 
 class StraightThrough(nn.Module):
-    """Keeps inputs off their bounds, with their gradient; a trace loses the no_grad, and with it that gradient."""
+    """Keeps inputs off their bounds, with their gradient, which a copy that does not detach the shift has not."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = ZOO["grouped"][0]()
+        self.body, self.detaches = ZOO["grouped"][0](), True
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            shift = x.clamp(1e-3, 1 - 1e-3) - x
+        shift = x.clamp(1e-3, 1 - 1e-3) - x
+        shift = shift.detach() if self.detaches else shift
         inner = x + shift
         out: Tensor = self.body(torch.log(inner / (1 - inner)))
         return out
 
 
 class RoundedRoots(nn.Module):
-    """Adds what has no gradient; in a trace that is 0 times infinity where an input is 0."""
+    """Adds what has no gradient; in a copy that does not detach it that is 0 times infinity where an input is 0."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = ZOO["grouped"][0]()
+        self.body, self.detaches = ZOO["grouped"][0](), True
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            levels = torch.round(4 * torch.sqrt(x)) / 4
+        levels = torch.round(4 * torch.sqrt(x)) / 4
+        levels = levels.detach() if self.detaches else levels
         out: Tensor = self.body(x + levels)
         return out
 
 
 @pytest.mark.parametrize(("build", "bound"), [(StraightThrough, 1.0), (RoundedRoots, 0.0)])
 def test_a_gradient_that_is_wrong_at_the_bounds_alone_is_told_from_a_kink(
-    build: Callable[[], nn.Module], bound: float, caplog: pytest.LogCaptureFixture
+    build: Callable[[], Any], bound: float
 ) -> None:
     """A pixel lies there that none of the other samples has there, so that a mixture of samples has none."""
     fast, _ = classifiers(build())
     x = 0.1 + 0.8 * batch()
     for i, image in enumerate(x):
         image.view(-1)[i :: 2 * N] = bound
-    assert stand_in_for(fast, x) is ModelItself
-    assert "gradients by" in caplog.text
+    wrong: Any = copy.deepcopy(fast.module)
+    wrong.detaches = False
+    comparison = Comparison(fast)
+    with comparison.traceless(), fast.evaluating():
+        expected = comparison.expected(x[:PROBE])
+        assert comparison.objection(View.unfolded(fast.module), x[:PROBE], expected) is None
+        assert "gradients by" in str(comparison.objection(View.unfolded(wrong.eval()), x[:PROBE], expected))
 
 
 class Halved(torch.autograd.Function):

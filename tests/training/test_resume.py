@@ -558,7 +558,10 @@ def test_workers_that_live_on_from_epoch_to_epoch_draw_no_other_order(steps: int
     def fit(*more: Plugin, resume: bool = False) -> AdversarialTrainerGAIRAT:
         trainer = Setting().trainer(*more)
         data = DataLoader(TensorDataset(x, y), 16, shuffle=True, num_workers=1, persistent_workers=True)
-        trainer.fit_generator(data, nb_epochs=EPOCHS, seed=3, resume=resume, verbose=False)
+        try:
+            trainer.fit_generator(data, nb_epochs=EPOCHS, seed=3, resume=resume, verbose=False)
+        finally:
+            data._iterator._shutdown_workers()  # type: ignore[union-attr]  # the error holds the loader
         return trainer
 
     with pytest.raises(RuntimeError, match="killed"):
