@@ -19,7 +19,7 @@ import capacity
 import kappa
 import methods
 import overfitting
-from candidates import ABLATIONS, CANDIDATES, METHODS
+from candidates import ABLATIONS, CANDIDATES, METHODS, SEARCH
 from regimes import REGIMES
 from search import table
 from tables import accuracies, bars, kept_of, listed, markdown, spread
@@ -60,6 +60,7 @@ def filled(text: str, results: Path) -> str:
 def blocks() -> dict[str, Callable[[Path], str]]:
     """Return what makes each table."""
     made: dict[str, Callable[[Path], str]] = {"hours": hours, "capacity": read_capacity, "kappa": read_kappa}
+    made["tried"] = tried
     made |= {"overfitting": read_overfitting, "methods": read_methods}
     for regime in REGIMES:
         made[f"search-{regime}"] = partial(table, regime=regime)
@@ -68,6 +69,17 @@ def blocks() -> dict[str, Callable[[Path], str]]:
     for setting in ABLATIONS:
         made[f"ablation-{setting.replace(' ', '-')}"] = partial(read_ablation, setting=setting)
     return made
+
+
+def tried(results: Path) -> str:
+    """Return how many of the search's candidates have been validated with seed 0, by regime."""
+    lines = [["regime", "candidates validated", "of"]]
+    for name, regime in REGIMES.items():
+        jobs = [Job(name, candidate, last=last) for candidate in SEARCH for last in (True, False)]
+        found = {job.candidate for job in jobs if job.file(results).exists()}
+        if found:
+            lines.append([regime.title, str(len(found)), str(len(SEARCH))])
+    return markdown(lines)
 
 
 def curves(results: Path, regime: str) -> str:
