@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from art_gair.engine.attributes import NN_MODULE, Attributes, plain_tensors
 from art_gair.generators import states
@@ -22,17 +22,20 @@ def trace(shadow: nn.Module, device: torch.device, dtype: torch.dtype = torch.fl
     time, such as `torch.tensor([0.5, 0.4, 0.3])`, is a constant of the graph.
 
     :param dtype: of the autocast that the graph will run under; float32 is none.
+    What it computes without gradients is detached in the graph.
+
     :raises ValueError: where the graph would freeze what may change: a random draw, an attribute that the forward
         writes, or a value computed from the module's tensors where the tracer does not see it; or forget that the
-        forward switches gradients or autocast off or on.
+        forward switches autocast, which the graph would run under, off or on.
     :raises Exception: of any other kind, where the module cannot be traced.
     """
+    if dtype != torch.float32:
+        _require_one_autocast(copy.deepcopy(shadow), device, dtype)
     _register_plain_tensors(shadow)
     attributes = Attributes(shadow)
     drawn, read, buffers = states(device), attributes.read(), dict(shadow.named_buffers())
-    cast = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
     untouched = _Untouched([*shadow.parameters(), *shadow.buffers(), *plain_tensors(shadow)])
-    with torch.enable_grad(), cast, untouched:
+    with torch.enable_grad(), untouched:
         graph = _Tracer(device).trace(shadow, concrete_args=_defaults(shadow))
     if states(device) != drawn:
         raise ValueError("its forward draws random numbers that a trace would freeze")
@@ -90,16 +93,23 @@ class _Tracer(fx.Tracer):
     def _read_modes(self) -> tuple[Any, ...]:
         cast = torch.is_autocast_enabled(self.device_type)
         dtype = torch.get_autocast_dtype(self.device_type) if cast else None
-        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), dtype
+        return torch.is_inference_mode_enabled(), dtype
 
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """Add an operation to the graph.
+    def create_proxy(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add an operation to the graph, detached if it runs without gradients.
 
-        :raises ValueError: if it runs without gradients, or in another autocast than the forward: the graph would not.
+        :raises ValueError: if it runs in another autocast than the forward, which the graph would not; or changes a
+            tensor in place without gradients.
         """
         if self._read_modes() != self.modes:
-            raise ValueError("its forward switches gradients or autocast off or on, which a trace would forget")
-        return super().create_node(*args, **kwargs)
+            raise ValueError("its forward switches autocast off or on, which a trace would forget")
+        proxy = super().create_proxy(kind, target, *args, **kwargs)
+        if torch.is_grad_enabled() or not kind.startswith("call_"):
+            return proxy
+        name = getattr(target, "__name__", str(target))
+        if name.endswith("_") and not name.endswith("__"):
+            raise ValueError("its forward changes a tensor in place without gradients, which a trace would forget")
+        return super().create_proxy("call_function", _detached, (proxy,), {})
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return a proxy of a parameter or buffer that the forward asks for."""
@@ -134,6 +144,22 @@ class _Untouched(TorchDispatchMode):
         """Raise ValueError if the value shares memory with one of them."""
         if isinstance(value, Tensor) and _storage(value) in self.storages:
             raise ValueError("its forward computes constants from its own tensors, which a trace would freeze")
+
+
+def _require_one_autocast(shadow: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse a forward that leaves the autocast it runs under; of other failures the trace itself will tell."""
+    with torch.enable_grad(), torch.autocast(device.type, dtype):
+        try:
+            _Tracer(device).trace(shadow, concrete_args=_defaults(shadow))
+        except ValueError:
+            raise
+        except Exception:
+            return
+
+
+def _detached(value: Any) -> Any:
+    """Return a value whose tensors have no gradient: what an operation gives without."""
+    return tree_map(lambda part: part.detach() if isinstance(part, Tensor) else part, value)
 
 
 def _storage(t: Tensor) -> int:

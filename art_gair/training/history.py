@@ -219,5 +219,6 @@ class EpochMeter:
 
 def _distances(x: Tensor, x_adv: Tensor) -> Tensor:
     """Return how far adversarial examples lie from their samples, and these from each other: Euclidean means, (2,)."""
-    moved, between = ((a - x).flatten(1).norm(dim=1).mean() for a in (x_adv, x.roll(1, dims=0)))
+    others = x.roll(len(x) // 2, dims=0)  # a sample's neighbour may be the sample once more
+    moved, between = ((other - x).flatten(1).norm(dim=1).mean() for other in (x_adv, others))
     return torch.stack([moved, between])

@@ -140,7 +140,7 @@ class TrainingRun:
             if name in state["parts"]:
                 part.load_state_dict(state["parts"][name])
         self._load_plugins(state["plugins"])
-        if self.epoch > 0:
+        if self.epoch > 0 and not self.done:
             self.source.wake()
         self.source.put_back_generators(state["generators"])
         if state["batches"] is not None:

@@ -83,11 +83,17 @@ class TrainingStep:
         meter.look(parts, loss.terms.logits)
 
     def _take_gradient(self, loss: EffectiveBatch) -> None:
-        """Run the update's passes; once more if they may do in another form of the model."""
+        """Run the update's passes; once more if they may do in another form of the model.
+
+        Not where something may have been done that is not undone: by other parts of the batch, on other processes, by a
+        plugin of the user's around the loss.
+        """
         try:
             self._backward(loss)
         except RuntimeError as error:
-            if self.streams.group.size > 1 or not self.classifier.updates_otherwise(error):
+            alone = len(loss.split) == 1 and self.streams.group.size == 1
+            own = any(not type(plugin).around_loss.__module__.startswith("art_gair.") for plugin in self.plugins)
+            if own or not alone or not self.classifier.updates_otherwise(error):
                 raise
             self.guard.put_back_buffers()
             self._backward(loss)

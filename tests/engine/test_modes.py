@@ -49,14 +49,88 @@ def chosen(mode: Callable[[], Any], precision: str = "fp32") -> Any:
     return fast.view.stand_in
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=lambda mode: mode.__name__)
-def test_a_part_without_gradients_is_not_traced(mode: Any, caplog: pytest.LogCaptureFixture) -> None:
-    if mode is torch.inference_mode:
-        with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
-            chosen(mode)  # nor can the model itself be attacked
-        return
-    assert isinstance(chosen(mode), ModelItself)
-    assert "switches gradients or autocast off or on" in caplog.text
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_part_without_gradients_has_none_in_the_trace(precision: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(chosen(torch.no_grad, precision), FoldedModule)
+    assert caplog.text == ""
+
+
+def test_neither_the_model_nor_a_trace_can_do_with_inference_mode() -> None:
+    with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
+        chosen(torch.inference_mode)
+
+
+class NoGradients(nn.Module):
+    """Does without gradients what has none, and what a trace must leave without."""
+
+    places: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(6, 3)
+        self.register_buffer("places", torch.linspace(0, 1, 12))
+
+    @torch.no_grad()
+    def place(self, n: int) -> Tensor:
+        return self.places[:n] * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            n = x.shape[1]
+            low, high = torch.aminmax(x, dim=1, keepdim=True)
+            first, second = x.chunk(2, dim=1)
+            mask = (first > second).float()
+        scaled = (x - low) / (high - low + 1.0)
+        out: Tensor = self.last(scaled * (1.0 + mask.repeat(1, 2)) + self.place(n))
+        return out
+
+
+class InPlace(NoGradients):
+    """Changes a tensor where gradients do not see it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = 2 * x
+        with torch.no_grad():
+            h.clamp_(0.3, 0.5)
+        out: Tensor = self.last(h)
+        return out
+
+
+@pytest.mark.parametrize(("model", "kind"), [(NoGradients, FoldedModule), (InPlace, ModelItself)])
+def test_gradients_are_those_of_a_model_that_has_none_in_places(model: type[nn.Module], kind: type) -> None:
+    torch.manual_seed(0)
+    fast = FastClassifier(classifier_of(model(), (6,), 3))
+    x = torch.rand(12, 6)
+    found = []
+    for _ in range(2):
+        with fast.attacked(x) as logits_of:
+            assert isinstance(fast.view.stand_in, kind)  # type: ignore[union-attr]
+            for run in (logits_of, fast.logits):
+                z = x.clone().requires_grad_(True)
+                (gradient,) = torch.autograd.grad(run(z)[:, 0].sum(), z)
+                found.append(gradient)
+    for gradient in found:
+        torch.testing.assert_close(gradient, found[0])
+
+
+class OfConstants(nn.Module):
+    """Multiplies constants that it makes anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = torch.linspace(0, 1, 6)[:, None] @ torch.linspace(1, 2, 6)[None]
+        out: Tensor = self.last(x @ grid)
+        return out
+
+
+def test_constants_are_traced_in_float32() -> None:
+    torch.manual_seed(0)
+    fast = FastClassifier(classifier_of(OfConstants(), (6,), 3), precision="bf16")
+    with fast.attacked(torch.rand(8, 6)):
+        assert isinstance(fast.view.stand_in, FoldedModule)  # type: ignore[union-attr]
 
 
 def test_a_part_that_leaves_autocast_is_traced_where_there_is_none() -> None:

@@ -190,8 +190,8 @@ class Constants(nn.Module):
         return out
 
 
-class AskedWhileTraced(nn.Module):
-    """A part of the forward without gradients, a context that a trace loses."""
+class PartlyWithoutGradients(nn.Module):
+    """Takes a part of the forward without gradients, which the trace detaches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -316,7 +316,7 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], int | None]] = {
     "NumPy's coin": (lambda: Coin(lambda: np.random.rand()), None),
     "settled arguments": (SettledArguments, 1),
     "constants": (Constants, 1),
-    "lost context": (AskedWhileTraced, None),
+    "without gradients": (PartlyWithoutGradients, 0),
     "grouped": (grouped, 2),
     "without BatchNorm": (without_batch_norm, 0),
     "batch statistics": (batch_statistics, 0),

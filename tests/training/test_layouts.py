@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD
+from art_gair import AWP, AdversarialTrainerGAIRAT, GeometryAwarePGD
 from art_gair.engine import FastClassifier
+from art_gair.plugins import Plugin
+from art_gair.plugins.base import BatchLoss
 from tests.models import classifier_of, digits
 
 
@@ -57,3 +60,36 @@ def test_another_error_is_raised_as_it_is() -> None:
     x = torch.rand(9, 1, 8, 8)
     with classifier.attacked(x) as logits_of, pytest.raises(RuntimeError, match="out of luck"):
         logits_of(x)
+
+
+class LeavesNoise(Plugin):
+    """Does not undo what it does to the weights if the loss fails."""
+
+    @contextmanager
+    def around_loss(self, loss: BatchLoss) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize(("plugins", "accumulate"), [([LeavesNoise()], 1), ([], 2)], ids=["plugin", "parts"])
+def test_what_may_not_be_undone_is_not_run_again(plugins: list[Plugin], accumulate: int) -> None:
+    torch.manual_seed(0)
+    classifier = classifier_of(Branches(lambda mode, n: mode and n > 8), (1, 8, 8))
+    trainer = AdversarialTrainerGAIRAT(classifier, GeometryAwarePGD(classifier, max_iter=1), plugins=plugins)
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        trainer.fit(*digits(64), batch_size=16, accumulate=accumulate, nb_epochs=1, verbose=False)
+
+
+def test_awp_undoes_what_it_does() -> None:
+    torch.manual_seed(0)
+    models = []
+    for joins in (True, False):
+        torch.manual_seed(0)
+        model = Branches(lambda mode, n, joins=joins: joins and mode and n > 8)  # type: ignore[misc]
+        classifier = classifier_of(model, (1, 8, 8))
+        attack = GeometryAwarePGD(classifier, eps=0.1, eps_step=0.05, max_iter=2)
+        trainer = AdversarialTrainerGAIRAT(classifier, attack, burn_in=0, plugins=[AWP(0.01)])
+        trainer.fit(*digits(64), batch_size=16, nb_epochs=1, seed=0, verbose=False)
+        models.append(model)
+    joined, plain = models
+    assert joined.norm.num_batches_tracked == plain.norm.num_batches_tracked
+    assert all(torch.isfinite(p).all() for p in joined.parameters())

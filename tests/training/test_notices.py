@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, UniformWeighting
 from art_gair.training.history import EpochMeter
@@ -162,3 +163,12 @@ def test_a_model_that_returns_probabilities_is_told(softmax: bool, caplog: pytes
     last = nn.Softmax(dim=1) if softmax else nn.LogSoftmax(dim=1)
     fit(classifier_of(nn.Sequential(mlp((1, 8, 8), 10), last), (1, 8, 8)))
     assert told(caplog, "the model seems to return probabilities; expected logits") == softmax
+
+
+def test_copies_of_a_sample_beside_each_other_are_no_sign(caplog: pytest.LogCaptureFixture) -> None:
+    classifier = digits_classifier()
+    attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2)
+    x, y = (np.repeat(a, 2, axis=0) for a in digits(32))
+    loader = DataLoader(TensorDataset(torch.from_numpy(x), torch.from_numpy(y)), batch_size=32)
+    AdversarialTrainerGAIRAT(classifier, attack, burn_in=0).fit_generator(loader, nb_epochs=1, verbose=False)
+    assert not told(caplog, FAR)
