@@ -567,3 +567,12 @@ def test_workers_that_live_on_from_epoch_to_epoch_draw_no_other_order(steps: int
     with pytest.raises(RuntimeError, match="killed"):
         fit(Checkpoint(tmp_path, every_batches=1), Leaves(steps))
     assert_equal(fit(Checkpoint(tmp_path, every_batches=1), resume=True), fit())
+
+
+def test_workers_are_not_started_where_nothing_is_left_to_train(tmp_path: Path) -> None:
+    x, y = (torch.from_numpy(a) for a in digits(48))
+    loaders = [DataLoader(TensorDataset(x, y), 16, num_workers=n, persistent_workers=n > 0) for n in (0, 1)]
+    for data, resume in zip(loaders, (False, True), strict=True):
+        trainer = Setting().trainer(Checkpoint(tmp_path))
+        trainer.fit_generator(data, nb_epochs=1, seed=3, resume=resume, verbose=False)
+    assert loaders[1]._iterator is None
