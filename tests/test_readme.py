@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from torch import nn
 
+from art_gair.training.history import EpochRecord
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -107,6 +109,12 @@ def test_links_lead_somewhere(path: Path) -> None:
         page = path.parent / target if target else path
         assert page.exists(), target
         assert not anchor or anchor in anchors_of(page), f"{target}#{anchor}"
+
+
+def test_the_guide_names_what_history_holds() -> None:
+    text = (ROOT / "docs/training.md").read_text(encoding="utf-8").partition("## What history holds")[2]
+    keys = [key for line in re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE) for key in re.findall("`(.*?)`", line)]
+    assert sorted(keys) == sorted(EpochRecord.__annotations__)
 
 
 def test_every_guide_is_listed() -> None:

@@ -33,7 +33,8 @@ class BoundaryPGD(GeometryAwarePGD):
     rightly is taken for one that is never fooled, kappa = max_iter; one that stops misclassified keeps its count.
 
     Those that stop are trained on where the first steps take them, so let these reach across the ball: two steps of
-    eps / 2. Models that were trained with two of eps / 4 were less robust (examples/paper/RESULTS.md).
+    eps / 2. Models that were trained with two of eps / 4 were less robust; where epochs are few, a smaller budget pays
+    for more of them (examples/paper/RESULTS.md).
 
     It is an attack to train with. To judge a model it is too weak, since it spares samples that more steps might fool:
     `with_all_steps` is the attack for that, which validation takes where no `validation_attack` is given.
