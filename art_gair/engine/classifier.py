@@ -35,7 +35,7 @@ def find_overrides(classifier: PyTorchClassifier) -> list[str]:
     ]
 
 
-LARGEST_SPAN = 1e4
+LARGEST_SPAN = 2.0**24
 """Distance of clip_values up to which inputs are taken to fill them."""
 
 
@@ -112,15 +112,18 @@ class TensorClassifier:
             return torch.equal(layered, expected)
 
     def random_inputs(self, n: int) -> Tensor:
-        """Return inputs as `batch` does, always the same: uniform in clip_values, or in 0..1 where these are far apart.
+        """Return inputs as `batch` does, always the same: uniform in clip_values.
 
-        Each lies in half of the range of the one before. A size that is free is 8.
+        Where these are farther apart than data are, within 1 of the lower one, or of 0. Each lies in half of the range
+        of the one before. A size that is free is 8.
         """
         uniform = torch.rand(n, *(s or 8 for s in self.input_shape), generator=torch.Generator().manual_seed(0))
         uniform *= 0.5 ** torch.arange(n).view(-1, *[1] * len(self.input_shape))
         if self._host_box is not None:
-            span = self._host_box.upper - self._host_box.lower
-            uniform = torch.where(span <= LARGEST_SPAN, self._host_box.lower + span * uniform, uniform)
+            lower = self._host_box.lower
+            span = self._host_box.upper - lower
+            filled = lower + torch.where(span <= LARGEST_SPAN, span, 1.0) * uniform
+            uniform = torch.where(lower.abs() <= LARGEST_SPAN, filled, uniform)
         return self.batch(uniform)
 
     def state(self) -> list[Tensor]:

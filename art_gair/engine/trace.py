@@ -106,10 +106,15 @@ class _Tracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, *args, **kwargs)
         if torch.is_grad_enabled() or not kind.startswith("call_"):
             return proxy
-        name = getattr(target, "__name__", str(target))
-        if name.endswith("_") and not name.endswith("__"):
+        if self._is_in_place(kind, target, kwargs.get("kwargs") or (args[1] if len(args) > 1 else {})):
             raise ValueError("its forward changes a tensor in place without gradients, which a trace would forget")
         return super().create_proxy("call_function", _detached, (proxy,), {})
+
+    def _is_in_place(self, kind: str, target: Any, arguments: dict[str, Any]) -> bool:
+        if kind == "call_module":
+            return any(getattr(module, "inplace", False) for module in self.root.get_submodule(target).modules())
+        name = getattr(target, "__name__", str(target))
+        return bool(arguments.get("inplace")) or (name.endswith("_") and not name.endswith("__"))
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return a proxy of a parameter or buffer that the forward asks for."""

@@ -38,7 +38,7 @@ def wake(loader: Any) -> None:
     later epoch begins that epoch without this draw, or its order would be another.
     """
     if isinstance(loader, DataLoader) and loader.persistent_workers:
-        iter(loader)
+        DataLoader.__iter__(loader)  # a class that derives from it may begin later
 
 
 def content(loader: Any) -> dict[str, str]:

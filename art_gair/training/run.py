@@ -141,6 +141,7 @@ class TrainingRun:
                 part.load_state_dict(state["parts"][name])
         self._load_plugins(state["plugins"])
         if self.epoch > 0 and not self.done:
+            self.source.set_epoch(0)
             self.source.wake()
         self.source.put_back_generators(state["generators"])
         if state["batches"] is not None:

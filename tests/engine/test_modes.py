@@ -96,7 +96,44 @@ class InPlace(NoGradients):
         return out
 
 
-@pytest.mark.parametrize(("model", "kind"), [(NoGradients, FoldedModule), (InPlace, ModelItself)])
+class InPlaceModule(NoGradients):
+    """Does so by a module, which does nothing where nothing passes its bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limit = nn.Hardtanh(-9.0, 9.0, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = 2 * x
+        with torch.no_grad():
+            self.limit(h)
+        out: Tensor = self.last(h)
+        return out
+
+
+class UnderscoredName(NoGradients):
+    """Has a submodule whose name ends as those of operations in place do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_ = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            gate = self.gate_(x)
+        out: Tensor = self.last(x * gate)
+        return out
+
+
+KINDS = [
+    (NoGradients, FoldedModule),
+    (InPlace, ModelItself),
+    (InPlaceModule, ModelItself),
+    (UnderscoredName, FoldedModule),
+]
+
+
+@pytest.mark.parametrize(("model", "kind"), KINDS)
 def test_gradients_are_those_of_a_model_that_has_none_in_places(model: type[nn.Module], kind: type) -> None:
     torch.manual_seed(0)
     fast = FastClassifier(classifier_of(model(), (6,), 3))
