@@ -15,6 +15,9 @@ from art_gair.engine.classifier import Model
 from art_gair.logits import probability_margins
 from art_gair.whole_batch import place_of
 
+ROUNDING = 1e-6
+"""A share of at most this is 0 but for the rounding of the budget that it was made from."""
+
 
 class Selection(Protocol):
     """Says which samples take all steps."""
@@ -57,7 +60,7 @@ class Nearest:
         return selected[(selected >= 0) & (selected < place.rows)]
 
     def _nearest(self, margins: Tensor) -> Tensor:
-        count = max(math.floor(self.share * len(margins) + 0.5), int(self.share > 0))
+        count = max(math.floor(self.share * len(margins) + 0.5), int(self.share > ROUNDING))
         return (margins - self.middle).abs().topk(count, largest=False, sorted=False).indices.sort().values
 
 

@@ -166,7 +166,7 @@ class TensorClassifier:
         return self.logits_by(self.module, PLAIN, x)
 
     def updates_otherwise(self, error: RuntimeError) -> bool:
-        """Whether an update that has failed may do in another form; there is one here."""
+        """Whether a failed update can be tried in another form of the model: never here, where there is one form."""
         return False
 
     def preprocessed(self, x: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class FastClassifier(TensorClassifier):
         return self.logits_by(view.run, form, x)
 
     def updates_otherwise(self, error: RuntimeError) -> bool:
-        """Take another form of the update if it may do what has failed; say whether there is one."""
+        """Change the form of the update after an error that comes of it; return whether it was changed."""
         form = self.update_form.after(error)
         if form is None:
             return False

@@ -29,9 +29,9 @@ class Form:
         return out.float() if isinstance(out, Tensor) else out
 
     def after(self, error: RuntimeError) -> Form | None:
-        """Return the form in which a forward may do that failed in this one; None if the memory format is not why.
+        """Return another form for a forward that failed in this one; None if the memory format is not why it failed.
 
-        In channels-last `view` cannot join the dimensions of an image, which a branch may do that is rarely taken.
+        In channels-last memory `view` cannot join the dimensions of an image. A branch may do so that is rarely taken.
         """
         if self.memory_format == torch.contiguous_format or "view size is not compatible" not in str(error):
             return None

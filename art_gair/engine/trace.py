@@ -106,15 +106,17 @@ class _Tracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, *args, **kwargs)
         if torch.is_grad_enabled() or not kind.startswith("call_"):
             return proxy
-        if self._is_in_place(kind, target, kwargs.get("kwargs") or (args[1] if len(args) > 1 else {})):
+        if self._is_in_place(kind, target, proxy.node):
             raise ValueError("its forward changes a tensor in place without gradients, which a trace would forget")
         return super().create_proxy("call_function", _detached, (proxy,), {})
 
-    def _is_in_place(self, kind: str, target: Any, arguments: dict[str, Any]) -> bool:
+    def _is_in_place(self, kind: str, target: Any, node: fx.Node) -> bool:
         if kind == "call_module":
             return any(getattr(module, "inplace", False) for module in self.root.get_submodule(target).modules())
         name = getattr(target, "__name__", str(target))
-        return bool(arguments.get("inplace")) or (name.endswith("_") and not name.endswith("__"))
+        by_place = getattr(target, "__module__", "") == nn.functional.__name__ and any(a is True for a in node.args)
+        told = by_place or bool(node.kwargs.get("inplace"))  # relu(h, True) or relu(h, inplace=True)
+        return told or (name.endswith("_") and not name.endswith("__"))
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Return a proxy of a parameter or buffer that the forward asks for."""

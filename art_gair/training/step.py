@@ -83,10 +83,10 @@ class TrainingStep:
         meter.look(parts, loss.terms.logits)
 
     def _take_gradient(self, loss: EffectiveBatch) -> None:
-        """Run the update's passes; once more if they may do in another form of the model.
+        """Run the update's passes; if the form of the model made them fail, run them once more in another form.
 
-        Not where something may have been done that is not undone: by other parts of the batch, on other processes, by a
-        plugin of the user's around the loss.
+        They are not run again where the first run may have left something behind: in other parts of the batch, on other
+        processes, or by a user's plugin around the loss.
         """
         try:
             self._backward(loss)

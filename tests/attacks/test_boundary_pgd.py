@@ -125,6 +125,13 @@ def test_a_budget_above_the_first_steps_reaches_a_sample_of_each_batch(n: int, g
     assert sizes == [n] * 2 + [max(going, min(n, 2))] * 6  # a sample is not left alone
 
 
+def test_a_budget_of_the_first_steps_but_for_rounding_reaches_none() -> None:
+    classifier, x, y = data()
+    attack = BoundaryPGD(classifier, eps=0.2, max_iter=10, first_steps=3, budget=0.1 + 0.2, num_random_init=0)
+    assert 0.1 + 0.2 > 0.3
+    assert passes_of(attack, x, y) == [60] * 3
+
+
 def test_those_nearest_to_the_boundary_get_the_budget() -> None:
     classifier, x, y = data()
     margins = torch.linspace(-1, 1, 21)

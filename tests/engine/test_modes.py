@@ -111,6 +111,17 @@ class InPlaceModule(NoGradients):
         return out
 
 
+class InPlaceFunction(NoGradients):
+    """Does so by a function that is told to."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = 2 * x
+        with torch.no_grad():
+            nn.functional.relu(h, True)
+        out: Tensor = self.last(h)
+        return out
+
+
 class UnderscoredName(NoGradients):
     """Has a submodule whose name ends as those of operations in place do."""
 
@@ -129,6 +140,7 @@ KINDS = [
     (NoGradients, FoldedModule),
     (InPlace, ModelItself),
     (InPlaceModule, ModelItself),
+    (InPlaceFunction, ModelItself),
     (UnderscoredName, FoldedModule),
 ]
 
