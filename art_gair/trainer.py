@@ -24,6 +24,7 @@ from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
 from art_gair.engine.inputs import as_tensor, check_inputs
 from art_gair.engine.placing import place
+from art_gair.engine.precision import compute_dtype, refuse_autocast, without_autocast
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample, require_untrained
@@ -34,6 +35,7 @@ from art_gair.training.history import EpochRecord
 from art_gair.training.hooks import runs_on_each_process
 from art_gair.training.loop import train
 from art_gair.training.make_validation import make_validation
+from art_gair.training.notices import note_never_weighted
 from art_gair.training.options import Options
 from art_gair.training.plan import TrainingPlan
 from art_gair.training.prepare import make_run
@@ -220,6 +222,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         :raises PeerError: if another process fails, with its error, is lost, or does not come.
         :raises FloatingPointError: if loss, model, optimizer state or the attack's gradient turn non-finite; the batch
             is undone, and the message names epoch, batch, samples, learning rate and the last losses.
+        :raises RuntimeError: inside `torch.autocast`, which would keep the weights as they were first cast.
         :raises KeyboardInterrupt, SystemExit: after Ctrl-C; after SIGTERM or SIGHUP.
         """
         self._refuse(kwargs, "fit")
@@ -296,7 +299,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         self._train_together(distributed, source, validating, options)
 
     def predict(self, x: Any, **kwargs: Any) -> Any:
-        """Return the classifier's outputs, float32 (n, nb_classes), as `classifier.predict` does.
+        """Return the classifier's outputs, float32 (n, nb_classes), as `classifier.predict` does outside autocast.
 
         :param x: samples (n, *input_shape), real and finite; they may lie outside clip_values.
         :param kwargs: of `classifier.predict`, such as batch_size.
@@ -306,7 +309,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         check_inputs(inputs, "x", tuple(self.classifier.input_shape), None)
         if "batch_size" in kwargs:
             kwargs["batch_size"] = require_int(kwargs["batch_size"], "batch_size", at_least=1)
-        return super().predict(inputs.cpu().to(torch.float32).numpy(), **kwargs)
+        with without_autocast(self.classifier.device):
+            return super().predict(inputs.cpu().to(torch.float32).numpy(), **kwargs)
 
     def _refuse(self, unknown: dict[str, Any], method: str) -> None:
         if unknown:
@@ -329,6 +333,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         """Train on the processes that take part."""
         group = find_group(distributed, self.classifier.device)
         with speaking(first=group.rank == 0), group.together(f"{type(self).__name__}'s fit"):
+            refuse_autocast(self.classifier.device, "fit")
             if group.size > 1:
                 place(self.classifier, group.device)
             tensor_classifier = self._tensor_classifier()
@@ -346,6 +351,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         run, made_with = make_run(plan, source, validation, options, self.classifier, checkpoint)
         logger.info("Performing adversarial training with GAIRAT: %s", self)
         self.train_mode.log()
+        note_never_weighted(plan.burn_in, self.weighting)
         before = self.history, self.best_epoch
         self.history, self.best_epoch = run.history, None
         best = None if validation is None else validation.best
@@ -366,6 +372,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     def _plan(self, tensor_classifier: TensorClassifier, options: Options, streams: Streams) -> TrainingPlan:
         second_loss, group = self.objective.second_attack, streams.group
         first = group.rank == 0
+        bf16 = compute_dtype(self.precision, tensor_classifier.device) == torch.bfloat16  # what "auto" means here
         return TrainingPlan(
             classifier=tensor_classifier,
             attack=as_inner_attack(self.attack),
@@ -379,7 +386,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             burn_in=burn_in_epochs(self.burn_in, options.nb_epochs),
             augment=options.augmentation(tensor_classifier),
             max_skipped=options.max_skipped if options.non_finite == "skip" else 0,
-            environment={"precision": self.precision, "compile": str(self.compile)},
+            environment={"precision": "bf16" if bf16 else "fp32", "compile": str(self.compile)},
             streams=streams,
             replicas=Replicas(tensor_classifier.module, group) if group.size > 1 else None,
         )

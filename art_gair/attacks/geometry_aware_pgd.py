@@ -119,7 +119,7 @@ class GeometryAwarePGD(EvasionAttack):
     def generate_with_kappa(
         self, x: Any, y: Any = None, mask: Any = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Attack each sample and count kappa.
+        """Attack each sample and count kappa, in float32, inside `torch.autocast` too.
 
         :param x: samples (n, *input_shape) inside the classifier's clip_values.
         :param y: true classes, indices (n,) or one-hot (n, nb_classes). None takes the model's own predictions, ART's

@@ -48,16 +48,18 @@ class StoppingPGD(PGD):
         model = never_alone(model) if self.compact and len(samples.labels) > 1 else model
         x_adv = self._begin(samples)
         kappa = torch.zeros_like(samples.labels)
+        goes_on = torch.ones_like(kappa, dtype=torch.bool)
         finished = Finished(x_adv, kappa)
         for look in range(self.max_iter):
             logits, step = self._look(model, samples, x_adv)
-            kappa = kappa + (logits.argmax(dim=1) == samples.labels)
+            kappa = kappa + (goes_on & (logits.argmax(dim=1) == samples.labels))
             goes_on = self.rule.goes_on(look + 1, kappa, logits, samples.labels)
             x_adv = select_samples(goes_on, self._move(samples, x_adv, step), x_adv)
             if self.compact and not goes_on.all():
                 finished.put(x_adv, kappa)
                 finished.leave(goes_on)
                 samples, x_adv, kappa = samples.take(goes_on), x_adv[goes_on], kappa[goes_on]
+                goes_on = goes_on[goes_on]
                 if len(kappa) == 0:
                     break
         return finished.put(x_adv, kappa)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -100,13 +101,43 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
+def _undoing(value: Any) -> Iterator[Callable[[], None]]:
+    """Yield what puts the entries of a list or dictionary, and the values of tensors in it, back as they are now."""
+    if isinstance(value, Tensor) and not value.is_inference():
+        yield functools.partial(_write_back, value, value._version, value.detach().clone())
+    elif isinstance(value, list):
+        yield functools.partial(value.__setitem__, slice(None), value.copy())
+    elif isinstance(value, dict):
+        yield functools.partial(_refill, value, dict(value))
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _undoing(item)
+
+
+@torch.no_grad()
+def _write_back(tensor: Tensor, version: int, values: Tensor) -> None:
+    if tensor._version != version:  # to write is to change it, so only what was changed is written to
+        tensor.copy_(values)
+
+
+def _refill(entries: dict[Any, Any], kept: dict[Any, Any]) -> None:
+    entries.clear()
+    entries.update(kept)
+
+
 @contextmanager
 def kept_attributes(module: nn.Module) -> Iterator[None]:
-    """Put plain attributes that have been set or deleted back on leaving; what lies within them is left as it is."""
+    """Put plain attributes back on leaving: those set or deleted, entries of lists and dictionaries, tensors' values.
+
+    What lies within other objects is left as it is.
+    """
     kept = [(m, {name: value for name, value in vars(m).items() if name not in NN_MODULE}) for m in module.modules()]
+    contents = [undo for _, values in kept for value in values.values() for undo in _undoing(value)]
     try:
         yield
     finally:
+        for undo in contents:
+            undo()
         for submodule, values in kept:
             now = vars(submodule)
             for name in [name for name in now if name not in NN_MODULE and name not in values]:

@@ -11,12 +11,12 @@ from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
 from torch import Tensor, nn
 
-from art_gair import generators
 from art_gair.checks import runs_layer_by_layer
 from art_gair.engine.form import PLAIN, Form
 from art_gair.engine.inputs import Box, as_tensor, check_inputs, check_labels
-from art_gair.engine.precision import without_cudnn
+from art_gair.engine.precision import without_autocast, without_cudnn
 from art_gair.engine.preprocessing import preprocessing_step
+from art_gair.engine.trial import leaving_no_trace
 
 Model = Callable[[Tensor], Tensor]
 """Maps a batch of inputs to logits, (n, nb_classes)."""
@@ -94,11 +94,8 @@ class TensorClassifier:
             )
 
     def _agrees_with_its_layers(self) -> bool:
-        """Whether forward and layers of a Sequential give the same on two random samples; True if forward takes none.
-
-        Draws nothing from the global generators.
-        """
-        with generators.restored(self.device), self.evaluating(), torch.no_grad():
+        """Whether forward and layers of a Sequential agree on two random samples; True if forward takes none."""
+        with leaving_no_trace(self.module, self.device), self.evaluating(), torch.no_grad():
             layered = x = self.preprocessed(self.random_inputs(2))
             try:
                 expected = self.module(x)
@@ -111,19 +108,23 @@ class TensorClassifier:
                 return False
             return torch.equal(layered, expected)
 
-    def random_inputs(self, n: int) -> Tensor:
+    def random_inputs(self, n: int, *, around: float = 0.0) -> Tensor:
         """Return inputs as `batch` does, always the same: uniform in clip_values.
 
         Where these are farther apart than data are, within 1 of the lower one, or of 0. Each lies in half of the range
         of the one before. A size that is free is 8.
+
+        :param around: where the ranges meet: at the lower clip value, 0, or in the middle, 0.5.
         """
         uniform = torch.rand(n, *(s or 8 for s in self.input_shape), generator=torch.Generator().manual_seed(0))
-        uniform *= 0.5 ** torch.arange(n).view(-1, *[1] * len(self.input_shape))
+        uniform = around + (uniform - around) * 0.5 ** torch.arange(n).view(-1, *[1] * len(self.input_shape))
         if self._host_box is not None:
             lower = self._host_box.lower
             span = self._host_box.upper - lower
             filled = lower + torch.where(span <= LARGEST_SPAN, span, 1.0) * uniform
-            uniform = torch.where(lower.abs() <= LARGEST_SPAN, filled, uniform)
+            uniform = torch.where(lower.abs() <= LARGEST_SPAN, filled, uniform - around)
+        else:
+            uniform = uniform - around
         return self.batch(uniform)
 
     def state(self) -> list[Tensor]:
@@ -206,9 +207,13 @@ class TensorClassifier:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Put the model in eval mode, and every submodule's train/eval flag back as it was on leaving."""
+        """Put the model in eval mode, and every submodule's train/eval flag back as it was on leaving.
+
+        Inside, a `torch.autocast` of the caller's is off: what is computed, and how, is asked for by a `Form`.
+        """
         flags = [(m, m.training) for m in self.module.modules()]
         with ExitStack() as stack:
+            stack.enter_context(without_autocast(self.device))
             if self.device.type == "cuda" and any(isinstance(m, nn.RNNBase) for m, _ in flags):
                 # cuDNN refuses the backward pass of an RNN in eval mode; PyTorch's own kernels do not.
                 stack.enter_context(without_cudnn())
@@ -234,9 +239,12 @@ class TensorClassifier:
         return inputs
 
     def batch(self, x: Tensor) -> Tensor:
-        """Return checked samples as a batch: float32 on the device, inside clip_values, in memory of its own."""
+        """Return checked samples as a batch: float32 on the device, inside clip_values, in memory of its own.
+
+        Contiguous, since random starts are drawn in the order of memory: the same samples give the same start.
+        """
         on_gpu = self.device.type == "cuda"
-        x = x.to(self.device, torch.float32, non_blocking=on_gpu, copy=self.box is None)
+        x = x.to(self.device, torch.float32, non_blocking=on_gpu, copy=self.box is None).contiguous()
         return x if self.box is None else self.box.clip(x)
 
     def labels(self, y: Any, n: int, name: str = "y", *, unlabelled: bool = False) -> Tensor:

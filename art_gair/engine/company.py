@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from art_gair.engine.classifier import TensorClassifier
@@ -9,20 +10,24 @@ from art_gair.engine.compare import LOGITS_TOLERANCE, PROBE, Comparison, distanc
 from art_gair.engine.form import PLAIN
 
 APART = [2, 3], [1, 2], [0, 3]
-"""Rows of the probe that are run apart: without the largest, and out of the pairs that they were in."""
+"""Rows of the probe that are run apart: without the first, and out of the pairs that they were in."""
 
 
 def mixes_samples(classifier: TensorClassifier) -> bool:
     """Whether logits in eval mode depend on a sample's company, so that none may leave the computation.
 
     So does a BatchNorm without running statistics. What else does is tried out: the model is run on random inputs
-    inside clip_values, the first ones larger, on some of them once more, and left as it was, but for what hooks gather.
+    inside clip_values, the first ones larger or farther out than the others, on some of them once more, and left as it
+    was, but for what hooks gather.
     A model that draws random numbers or cannot take random inputs counts as one: if no sample leaves, it is slower, and
     right.
     """
     if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in classifier.module.modules()):
         return True
-    probe = classifier.random_inputs(PROBE)
+    return any(_mixes(classifier, classifier.random_inputs(PROBE, around=around)) for around in (0.0, 0.5))
+
+
+def _mixes(classifier: TensorClassifier, probe: Tensor) -> bool:
     comparison = Comparison(classifier)
     with comparison.traceless(), classifier.evaluating():
         try:

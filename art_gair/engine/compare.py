@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from art_gair import generators
-from art_gair.engine.attributes import kept_attributes
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.form import PLAIN, Form
-from art_gair.engine.model_state import copied, live_state, put_back
 from art_gair.engine.precision import exact_float32
+from art_gair.engine.trial import leaving_no_trace
 from art_gair.engine.view import View
 
 PROBE = 4
@@ -29,6 +28,9 @@ OWN_ERRORS = 4.0
 
 SHORT_TOLERANCE = 2e-2
 """What they may lie apart beyond that, relative to the largest logit."""
+
+ROUNDED_AWAY = 0.25
+"""Share of what lies between a sample's logits that a short precision may move without a word."""
 
 GRADIENT_TOLERANCE = 1e-2
 """Length of the gradient's difference, relative to the gradient's. A mistake is as long as the gradient itself."""
@@ -65,17 +67,8 @@ class Comparison:
 
     @contextmanager
     def traceless(self) -> Iterator[None]:
-        """Compute in exact float32, whatever TF32 is set to, and leave no trace.
-
-        Buffers, plain attributes and all generators are put back on leaving.
-        """
-        module = self.classifier.module
-        buffers = copied(live_state(module, parameters=False))
-        with ExitStack() as stack:
-            stack.callback(put_back, module, buffers, parameters=False)
-            stack.enter_context(kept_attributes(module))
-            stack.enter_context(generators.restored(self.classifier.device))
-            stack.enter_context(exact_float32())
+        """Compute in exact float32, whatever TF32 is set to, and leave no trace."""
+        with leaving_no_trace(self.classifier.module, self.classifier.device), exact_float32():
             yield
 
     def expected(self, probe: Tensor, repeats: int = 0) -> Answer:
@@ -111,6 +104,17 @@ class Comparison:
             total = (logits * by_class).sum()
             (gradient,) = torch.autograd.grad(total, x)
         return logits.detach(), gradient
+
+    def rounded_away(self, probe: Tensor, expected: Answer, dtype: torch.dtype) -> float:
+        """How far a precision moves the model's logits, relative to how far those of a sample lie apart; 0 if it fails.
+
+        What all logits of a sample share tells nothing, and may be large beside what does.
+        """
+        try:
+            short = self.logits(self.classifier.module, Form(dtype=dtype), probe)
+        except Exception:
+            return 0.0
+        return distance(*(logits - logits.mean(dim=1, keepdim=True) for logits in (short, expected[0])))
 
     def objection(self, view: View, probe: Tensor, expected: Answer) -> str | None:
         """Say what speaks against a view, or None; it is held against the model in float32, and left in its form.

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_gair import generators
 from art_gair.engine.attributes import Attributes
 from art_gair.engine.classifier import Model, TensorClassifier
-from art_gair.engine.compare import PROBE, REPEATS, Answer, Comparison, NoAnswerError, first_line
+from art_gair.engine.compare import PROBE, REPEATS, ROUNDED_AWAY, Answer, Comparison, NoAnswerError, first_line
 from art_gair.engine.fold import FoldedModule
 from art_gair.engine.form import PLAIN, Form
-from art_gair.engine.log import UNCHANGED, log_once, log_stale
+from art_gair.engine.log import UNCHANGED, log_once, log_rounding, log_stale
 from art_gair.engine.precision import compute_dtype
 from art_gair.engine.record import Record
+from art_gair.engine.trial import leaving_no_trace
 from art_gair.engine.update import find_update_form
 from art_gair.engine.view import ModelItself, View, has_hooks
 
@@ -66,7 +66,7 @@ class FastClassifier(TensorClassifier):
         if not other:
             return
         try:
-            with generators.restored(self.device), self.evaluating(), torch.no_grad():
+            with leaving_no_trace(self.module, self.device), self.evaluating(), torch.no_grad():
                 self.logits(self.random_inputs(2))
         except RuntimeError as error:
             if "type" in str(error):  # of "Float and Double", or of another kind
@@ -212,6 +212,10 @@ class FastClassifier(TensorClassifier):
                 expected = self.comparison.expected(probe, REPEATS)
             except NoAnswerError as error:
                 return self._explained(View.unfolded(self.module), [str(error)])
+            if self.dtype != torch.float32:
+                share = self.comparison.rounded_away(probe, expected, self.dtype)
+                if share > ROUNDED_AWAY:
+                    log_rounding(self.module, self.dtype, share)
             return self._first_that_agrees(probe, expected)
 
     def _first_that_agrees(self, probe: Tensor, expected: Answer) -> View:

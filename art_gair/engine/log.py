@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,18 @@ def log_once(module: nn.Module, subject: str, reasons: Sequence[str], consequenc
     if reasons and subject not in logged:
         logged.add(subject)
         logger.warning("Fast path off for %s: %s. %s.", type(module).__name__, "; ".join(reasons), consequence)
+
+
+def log_rounding(module: nn.Module, dtype: torch.dtype, share: float) -> None:
+    """Log that a precision is too short for the model, once a model."""
+    logged = _logged.setdefault(module, set())
+    if "rounding" not in logged:
+        logged.add("rounding")
+        logger.warning(
+            "%s rounds too much for %s: on the first samples it moves logits by %.0f %% of what lies between those of "
+            'a sample, so its kappa and gradients are of the rounding. precision="fp32" computes them.',
+            *(str(dtype).removeprefix("torch."), type(module).__name__, 100 * share),
+        )
 
 
 def log_stale(module: nn.Module, reason: str, batches: int) -> None:

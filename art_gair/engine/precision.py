@@ -49,6 +49,36 @@ EXACT = ("ieee", "none")
 """Their exact values; "none" leaves the choice to the switches above, whose own value is then exact."""
 
 
+def refuse_autocast(device: torch.device, what: str) -> None:
+    """Refuse to train inside `torch.autocast`: it casts weights once, and so runs the model on what they were then.
+
+    :raises RuntimeError: if the caller has one open for the device's type.
+    """
+    if torch.is_autocast_enabled(device.type):
+        raise RuntimeError(
+            f"{what} is called inside torch.autocast({device.type!r}), which keeps weights as they were first cast: "
+            "the model would not see its training. Call it outside, with precision='bf16' for bfloat16."
+        )
+
+
+@contextmanager
+def without_autocast(device: torch.device) -> Iterator[None]:
+    """Compute in float32 inside a `torch.autocast` of the caller's too."""
+    with torch.autocast(device.type, enabled=False):
+        yield
+
+
+def find_inexact(device: torch.device) -> dict[str, str]:
+    """Return by name the switches that let a device compute float32 in TF32 or bfloat16, where they do."""
+    on_gpu = device.type == "cuda"
+    if hasattr(torch.backends, "fp32_precision"):
+        backend = "cuda" if on_gpu else "mkldnn"
+        values = {kind: _get((backend, kind)) for of, kind in OPERATIONS if of == backend}
+        return {f"float32 {kind}": value for kind, value in values.items() if value not in EXACT}
+    older = {name: (_read(name), LEGACY[name][2]) for name in (LEGACY if on_gpu else ["matrix products"])}
+    return {f"float32 {name}": str(value) for name, (value, exact) in older.items() if value not in (exact, None)}
+
+
 @contextmanager
 def exact_float32() -> Iterator[None]:
     """Compute float32 in float32: no TF32, no bfloat16. Every switch is put back on leaving.

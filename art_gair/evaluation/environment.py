@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.precision import find_inexact
 from art_gair.evaluation.fingerprint import find_versions
 
 
@@ -20,6 +21,7 @@ def describe_environment(tensor_classifier: TensorClassifier, seconds: float) ->
         "packages": find_versions(),
         "python": platform.python_version(),
         "device": device if on_gpu else f"{device}, {torch.get_num_threads()} threads",
+        "arithmetic": ", ".join(f"{name}: {value}" for name, value in find_inexact(tensor_classifier.device).items()),
         "model": f"{type(tensor_classifier.module).__name__}, {parameters} parameters",
         "seconds": seconds,
     }

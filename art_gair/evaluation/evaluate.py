@@ -15,6 +15,7 @@ from art_gair.distributed.start import find_group
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
 from art_gair.engine.placing import place
+from art_gair.engine.precision import without_autocast
 from art_gair.evaluation.attacks import adapt_attacks
 from art_gair.evaluation.fingerprint import described
 from art_gair.evaluation.radii import evaluate_radii
@@ -91,8 +92,9 @@ def evaluate_robustness(
 
     No single attack can be believed: each sample counts as robust only if it withstands all of them. The attacks'
     random draws come from `seed` alone; torch's generator is left as it was. The model is evaluated in eval mode and
-    left as it was; verdicts come from the model itself, never from a faster copy of it. What is attacked is float32(x),
-    as the model sees it; every example is projected into its ball in double precision before it is judged.
+    left as it was; verdicts come from the model itself, never from a faster copy of it, and in float32, inside
+    `torch.autocast` too. What is attacked is float32(x), as the model sees it; every example is projected into its ball
+    in double precision before it is judged.
 
     Memory: x is shared, memory maps too, and never copied as a whole. Beside it stand some twenty copies of a chunk
     (4 MiB of float32, `CHUNK` in `art_gair.evaluation.runner`, or one batch if that is more), the model's passes, and
@@ -141,7 +143,11 @@ def evaluate_robustness(
         verbose=check_flag(verbose, "verbose"),
     )
     group = find_group(distributed, TensorClassifier(classifier).device)
-    with speaking(first=group.rank == 0), group.together("evaluate_robustness"):
+    with (
+        without_autocast(classifier.device),
+        speaking(first=group.rank == 0),
+        group.together("evaluate_robustness"),
+    ):
         if group.size > 1:
             place(classifier, group.device)
         tensor_classifier = FastClassifier(classifier)

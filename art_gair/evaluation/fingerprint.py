@@ -9,8 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+import torch
 from torch import nn
 
+from art_gair.engine.precision import find_inexact
 from art_gair.evaluation.contents import Describer, describe_architecture
 
 PACKAGES = ("art_gair", "adversarial-robustness-toolbox", "torch", "numpy", "scipy", "pyautoattack")
@@ -82,19 +84,20 @@ def describe_contents(classifier: Any, attacks: Sequence[Any] = ()) -> Descripti
 
 
 def make_fingerprint(
-    contents: Description, device: str, x_hash: str, y_hash: str, settings: dict[str, Any]
+    contents: Description, device: torch.device, x_hash: str, y_hash: str, settings: dict[str, Any]
 ) -> Description:
     """Return hashes and values by name.
 
     :param contents: see `describe_contents`.
-    :param device: its type.
+    :param device: whose type counts, and how it computes float32.
     :param settings: arguments of the evaluation.
     """
     return {
         **{name: repr(value) for name, value in settings.items() if name != "attacks"},
         **contents,
         **{f"version of {name}": number for name, number in find_versions().items()},
-        "device": device,
+        "device": device.type,
+        **find_inexact(device),
         "x": x_hash,
         "y": y_hash,
     }

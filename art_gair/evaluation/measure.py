@@ -137,8 +137,12 @@ def require_predict(classifier: Any, threat: Threat, passes: CleanPasses, x: Ten
     with threat.classifier.evaluating():  # predict leaves the model in eval mode
         predicted = torch.from_numpy(np.asarray(classifier.predict(samples), dtype=np.float32))
     expected = passes.first[:COMPARED].to(torch.float32)
-    if predicted.shape == expected.shape and torch.allclose(predicted, expected, rtol=1e-2, atol=1e-3):
-        return
+    if predicted.shape == expected.shape:
+        size = expected.abs().amax(
+            dim=1, keepdim=True
+        )  # what rounding is relative to: TF32 and bfloat16 round all alike
+        if ((predicted - expected).abs() <= 1e-3 + 1e-2 * size).all():
+            return
     raise ValueError(
         "classifier.predict does not return the logits of the classifier's model. What is attacked are those logits, "
         "so the report would be about another classifier."

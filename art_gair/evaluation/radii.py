@@ -59,7 +59,7 @@ def evaluate_radii(
     :param contents: of the classifier and attacks before the first forward pass, see `described`.
     """
     hashes = hash_tensor(x), hash_tensor(labels)
-    device = tensor_classifier.device.type
+    device = tensor_classifier.device
     if group.size > 1:
         settings = {**request.settings(request.radii[0]), "radii": request.radii}
         alike = make_fingerprint(contents, device, *hashes, settings)
@@ -88,7 +88,9 @@ def evaluate_radii(
     return reports
 
 
-def _open_stores(request: Request, contents: Description, device: str, hashes: tuple[str, str]) -> dict[float, Store]:
+def _open_stores(
+    request: Request, contents: Description, device: torch.device, hashes: tuple[str, str]
+) -> dict[float, Store]:
     """Return the store of each radius, empty without `resume_from`; a folder that cannot be used ends it here."""
     stores: dict[float, Store] = {}
     if request.resume_from is not None:

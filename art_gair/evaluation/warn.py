@@ -45,11 +45,13 @@ def warn_of_radius(x: Tensor, labels: Tensor, norm: float | str, eps: float) -> 
     :param x: samples, (n, *shape), of which SAMPLES are looked at.
     :param labels: int64 (n,).
     """
-    x, labels = x[:SAMPLES].flatten(1).double(), labels[:SAMPLES]
-    apart = labels != labels.roll(1)
-    if not apart.any():
+    x, labels = x[:SAMPLES], labels[:SAMPLES]
+    pairs = (labels[1:] != labels[:-1]).nonzero()[:, 0].tolist()
+    if not pairs:
         return []
-    distance = float(torch.linalg.vector_norm((x - x.roll(1, dims=0))[apart], ord=float(norm), dim=1).mean())
+    differences = ((x[i + 1].double() - x[i].double()).flatten() for i in pairs)
+    distances = [float(torch.linalg.vector_norm(difference, ord=float(norm))) for difference in differences]
+    distance = sum(distances) / len(distances)
     if eps < distance:
         return []
     return warn(

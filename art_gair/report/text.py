@@ -68,6 +68,8 @@ def origin(report: RobustnessReport) -> dict[str, str]:
     packages = ", ".join(f"{name} {version}" for name, version in report.environment["packages"].items())
     settings = ", ".join(f"{name}={value}" for name, value in _call_settings(report).items())
     machine = f"{report.environment['device']}, python {report.environment['python']}"
+    arithmetic = report.environment.get("arithmetic")  # of reports that know of it
+    machine += f", {arithmetic}" if arithmetic else ""
     return {
         "call": f"evaluate_robustness(classifier, x, y, {settings})",
         "model": report.environment["model"],

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 from art_gair.logits import PROBABILITIES
 from art_gair.training.history import EpochMeter, EpochRecord
+from art_gair.weighting.base import Weighting
+from art_gair.weighting.uniform import UniformWeighting
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,16 @@ class Notices:
                 logger.warning("Epoch %d, counted from 0: %s", history[-1]["epoch"], message)
 
 
+def note_never_weighted(burn_in: Sequence[bool], weighting: Weighting) -> None:
+    """Warn of a burn-in that leaves no epoch to a weighting."""
+    if all(burn_in) and not isinstance(weighting, UniformWeighting):
+        logger.warning(
+            "burn_in takes all %d epochs, so %s is never used: this is training without weights. A smaller burn_in, or "
+            "more epochs, would use it.",
+            *(len(burn_in), weighting),
+        )
+
+
 def _few_samples_count(history: Sequence[EpochRecord], meter: EpochMeter) -> str | None:
     effective, batch = history[-1]["effective_sample_size"], meter.samples / meter.batches
     if effective >= SMALL_SHARE * batch:
@@ -61,8 +73,13 @@ def _kappa_says_nothing(history: Sequence[EpochRecord], meter: EpochMeter) -> st
     counts = history[-1]["kappa_histogram"]
     if len(counts) < 2 or sum(counts) not in (counts[0], counts[-1]):
         return None
-    value, hint = (0, "eps too large") if counts[0] else (len(counts) - 1, "eps or eps_step too small")
-    return f"kappa is {value} for each sample, so weights by kappa are all 1; the model is untrained, or {hint}."
+    if counts[0]:
+        found = "kappa is 0 for each sample: all are misclassified before the first step"
+        hint = "The model is untrained, or eps too large."
+    else:
+        found = f"kappa is {len(counts) - 1} for each sample: none is misclassified on the way"
+        hint = "The model is untrained, eps or eps_step too small, or the data are easy."
+    return f"{found}, so weights by kappa would all be 1. {hint}"
 
 
 def _attack_moves_nothing(history: Sequence[EpochRecord], meter: EpochMeter) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from art_gair.engine.precision import find_inexact
 from art_gair.hashing import hash_code, hash_tensor
 
 Settings = dict[str, str]
@@ -131,7 +132,9 @@ def _holds(value: Any, parameters: set[int]) -> bool:
 
 def describe_environment(device: torch.device) -> Settings:
     """Describe what a training runs on."""
-    found = {"device": device.type, "threads": str(torch.get_num_threads())}
+    found = {"device": device.type, "threads": str(torch.get_num_threads()), **find_inexact(device)}
+    if device.type == "cpu":
+        found["processor"] = torch.backends.cpu.get_cpu_capability()
     for package in PACKAGES:
         try:
             found[f"version of {package}"] = version(package)

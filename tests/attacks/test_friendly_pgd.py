@@ -233,3 +233,28 @@ def test_a_schedule_that_fails_later_is_refused_at_the_start() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             AdversarialTrainerGAIRAT(classifier, attack).fit(*digits(8), nb_epochs=4)
+
+
+def test_kappa_counts_no_look_after_the_stop() -> None:
+    """A model that draws noise: a sample that has stopped may be found right again, which counts no more."""
+
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = mlp((6,), 3)
+            self.looks: list[torch.Tensor] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.inner(x + 0.2 * torch.randn_like(x))
+            self.looks.append(out.detach().argmax(dim=1))
+            return out
+
+    model = Noisy()
+    x = torch.rand(60, 6)
+    labels = model.inner(x).argmax(dim=1)
+    model.looks.clear()
+    radii = torch.tensor(0.1), torch.tensor(0.03)
+    _, kappa = StoppingPGD(NORMS[math.inf], "ce", 8, 0, None, Friendly(0))(model, x, labels, *radii)
+    right = torch.stack([look == labels for look in model.looks])
+    assert kappa.equal(right.long().cumprod(dim=0).sum(dim=0))
+    assert not kappa.equal(right.sum(dim=0))

@@ -117,6 +117,18 @@ def test_the_same_seed_gives_the_same_result() -> None:
     assert (results[0] != results[2]).any()
 
 
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_the_same_seed_gives_the_same_whatever_the_layout_of_x(norm: float) -> None:
+    classifier = digits_classifier()
+    x, y = digits(10)
+    results = []
+    for values in (x, np.asfortranarray(x), np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)):
+        torch.manual_seed(0)
+        results.append(GeometryAwarePGD(classifier, norm=norm, eps=0.2, eps_step=0.05, max_iter=3).generate(values, y))
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
 def test_restarts_keep_the_first_success_and_the_least_kappa() -> None:
     classifier = classifier_of(mlp((6,), 3), (6,), 3)
     x = np.random.rand(200, 6).astype(np.float32)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from art_gair import BoundaryPGD, FriendlyPGD
 from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.company import mixes_samples
+from art_gair.engine.fast import FastClassifier
 from tests.models import assert_same_state, classifier_of, state_of
 
 
@@ -94,6 +95,66 @@ def test_clip_values_of_any_size(clip_values: Any) -> None:
         assert mixes_samples(TensorClassifier(classifier(Scaled(clip_values), make(), clip_values))) is expected
 
 
+EXTREMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "scaled by the largest": lambda x: x / x.abs().max(),
+    "shifted by the smallest": lambda x: x - x.min(),
+    "rounded by the largest": lambda x: (x / x.abs().max() * 127).round() / 127,
+    "each for itself": lambda x: x / x.abs().amax(dim=(1, 2, 3), keepdim=True),
+}
+
+
+class Extreme(nn.Module):
+    """Inputs of many features, so that each sample comes near both ends of its range."""
+
+    def __init__(self, scale: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.scale = scale
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3072, 16), nn.Tanh(), nn.Linear(16, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(self.scale(x))
+        return out
+
+
+@pytest.mark.parametrize("clip_values", [None, (0.0, 1.0), (-1.0, 1.0), (-128.0, 127.0)], ids=str)
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extremes_of_the_batch_are_found_whatever_the_clip_values(name: str, clip_values: Any) -> None:
+    torch.manual_seed(0)
+    given = classifier_of(Extreme(EXTREMES[name]), (3, 32, 32), 3, clip_values=clip_values)
+    assert mixes_samples(TensorClassifier(given)) is (name != "each for itself")
+
+
+class Gathers(nn.Sequential):
+    """Moves a buffer, a plain tensor, a list and a dictionary in each forward, in eval mode too."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(6, 3))
+        self.largest: Tensor
+        self.register_buffer("largest", torch.zeros(()))
+        self.total, self.seen, self.means = torch.zeros(()), [0], {"first": 0.0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.largest.fill_(x.abs().max().item())
+        self.total.add_(x.detach().sum())
+        self.seen[0] += len(x)
+        self.seen.append(len(x))
+        self.means["last"] = float(x.mean())
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def test_trials_leave_what_a_model_gathers_as_it_was() -> None:
+    model = Gathers()
+    model(torch.rand(5, 6))
+    before = model.largest.item(), model.total.item(), list(model.seen), dict(model.means)
+    given = classifier_of(model, (6,), 3, clip_values=(0.0, 255.0))
+    mixes_samples(TensorClassifier(given))
+    model.register_parameter("scale", nn.Parameter(torch.ones((), dtype=torch.float64)))
+    FastClassifier(given)
+    assert (model.largest.item(), model.total.item(), model.seen, model.means) == before
+
+
 def test_a_model_that_takes_no_random_inputs_counts_as_one_that_does() -> None:
     assert mixes_samples(TensorClassifier(classifier(Embeds(), nn.LayerNorm(16))))
 
@@ -106,4 +167,4 @@ def test_no_sample_leaves_a_batch_of_such_a_model(kind: Any) -> None:
     given.model[0].register_forward_hook(lambda module, args, out: sizes.append(len(out)))
     attack = kind(given, eps=4.0, eps_step=2.0, max_iter=6, num_random_init=0)
     attack.generate(16 * torch.rand(32, 6).numpy(), torch.arange(32).remainder(3).numpy())
-    assert set(sizes[4:]) == {32}  # the first four are the trial
+    assert set(sizes[8:]) == {32}  # the first eight are the trial

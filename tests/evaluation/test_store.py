@@ -15,7 +15,9 @@ import torch
 from art.attacks.evasion import FastGradientMethod
 from torch import Tensor, nn
 
+from art_gair.engine.precision import exact_float32
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
+from art_gair.report.text import origin
 from tests.evaluation.planted import EPS, adversarially_trained, held_out
 from tests.models import classifier_of, conv_net
 
@@ -86,6 +88,16 @@ def test_results_on_other_data_or_with_other_attacks_are_refused(tmp_path: Path)
         evaluate(classifier, tmp_path, n=13)
     with pytest.raises(ValueError, match="another evaluation: attacks differ"):
         evaluate(classifier, tmp_path, attacks=[FastGradientMethod(classifier, eps=EPS)])
+
+
+def test_results_of_float32_that_was_computed_otherwise_are_refused(tmp_path: Path) -> None:
+    with exact_float32():
+        torch.set_float32_matmul_precision("medium")
+        report = evaluate(make(), tmp_path)
+    assert report.environment["arithmetic"].startswith("float32 mat")
+    assert report.environment["arithmetic"] in origin(report)["machine"]
+    with pytest.raises(ValueError, match="float32 mat"):
+        evaluate(make(), tmp_path)
 
 
 def test_results_of_another_surrogate_model_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
 from art_gair import TRADES, CSVLogger, SigmoidWeighting, TanhWeighting
+from art_gair.engine.precision import exact_float32
 from art_gair.plugins.checkpoint import SUFFIX
 from tests.models import assert_same_state, digits, state_of
 from tests.plugins.trainings import STEPS, Fail, Setup, assert_same_training, newest, saves, warned
@@ -168,3 +169,19 @@ def test_other_conditions_are_warned_of_by_name(folder: Path, caplog: pytest.Log
     assert warned(caplog) == [
         "Training goes on under other conditions, and no longer bit for bit: precision: fp32 -> bf16; threads: 1 -> 2."
     ]
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_precision_counts_by_what_auto_means(
+    has_it: bool, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("art_gair.engine.precision.computes_bf16", lambda device: has_it)
+    Setup(precision="auto", fit={"nb_epochs": 3}).train(folder, resume=True)
+    assert any("precision: fp32 -> bf16" in message for message in warned(caplog)) == has_it
+
+
+def test_float32_that_is_computed_otherwise_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with exact_float32():
+        torch.set_float32_matmul_precision("medium")
+        Setup(fit={"nb_epochs": 3}).train(folder, resume=True)
+    assert any("under other conditions" in m and ": - -> " in m for m in warned(caplog))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, UniformWeighting
+from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, TanhWeighting, UniformWeighting, recipes
 from art_gair.training.history import EpochMeter
 from art_gair.training.notices import Notices
 from tests.models import classifier_of, digits, digits_classifier, mlp
@@ -172,3 +172,16 @@ def test_copies_of_a_sample_beside_each_other_are_no_sign(caplog: pytest.LogCapt
     loader = DataLoader(TensorDataset(torch.from_numpy(x), torch.from_numpy(y)), batch_size=32)
     AdversarialTrainerGAIRAT(classifier, attack, burn_in=0).fit_generator(loader, nb_epochs=1, verbose=False)
     assert not told(caplog, FAR)
+
+
+@pytest.mark.parametrize(("burn_in", "told"), [(0.75, True), (2, True), (1, False)])
+def test_a_burn_in_that_takes_all_epochs_is_told(burn_in: Any, told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    classifier = digits_classifier()
+    trainer = AdversarialTrainerGAIRAT(classifier, GeometryAwarePGD(classifier, max_iter=2), burn_in=burn_in)
+    trainer.fit(*digits(40), batch_size=40, nb_epochs=2, verbose=False)
+    assert any("burn_in takes all 2 epochs" in message for message in warnings_of(caplog)) == told
+
+
+def test_training_without_weights_has_no_burn_in_to_tell_of(caplog: pytest.LogCaptureFixture) -> None:
+    recipes.at(digits_classifier(), max_iter=2).fit(*digits(40), nb_epochs=1, verbose=False)
+    assert not any("burn_in" in message for message in warnings_of(caplog))

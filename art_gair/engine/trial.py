@@ -1,0 +1,24 @@
+"""A run of the model that is only a trial: it leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from art_gair import generators
+from art_gair.engine.attributes import kept_attributes
+from art_gair.engine.model_state import copied, live_state, put_back
+
+
+@contextmanager
+def leaving_no_trace(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Put the module's buffers, its plain attributes and all generators back on leaving."""
+    buffers = copied(live_state(module, parameters=False))
+    with ExitStack() as stack:
+        stack.callback(put_back, module, buffers, parameters=False)
+        stack.enter_context(kept_attributes(module))
+        stack.enter_context(generators.restored(device))
+        yield
