@@ -1,6 +1,6 @@
 """Several processes against one: measured on the CPU, and reckoned for many GPUs.
 
-    OMP_NUM_THREADS=1 python benchmarks/scaling.py [--processes 2] [--rounds 5] [--model small_cnn] [--batch 64]
+    OMP_NUM_THREADS=1 python benchmarks/scaling.py [--processes 2] [--rounds 5] [--models small_cnn] [--batch 64]
                                                    [--out benchmarks/results]
 
 A training of some steps runs in one process with one thread, and in several with one thread each, on the same global

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from candidates import ABLATIONS
 from tables import accuracies, bars
-from trainings import Job, parser, read_all, results_of, run_all
+from trainings import Job, all_seeds, parser, read_all, results_of, run_all, save_figure
 
 REGIMES = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 
@@ -25,10 +25,10 @@ def main(argv: list[str] | None = None) -> None:
     names = dict.fromkeys(name for group in ABLATIONS.values() for name in group)
     jobs = [Job(REGIMES[args.form], name, seed) for seed in args.seeds for name in names]
     run_all(jobs, args)
-    found = read_all(jobs, args.results)
+    found = read_all([Job(REGIMES[args.form], name, seed) for seed in all_seeds(args) for name in names], args.results)
     for setting, group in ABLATIONS.items():
         print(f"\n{setting}\n\n" + accuracies({job: one for job, one in found.items() if job.candidate in group}))
-    bars(found).savefig(args.results / f"ablations-{args.form}.png", dpi=130)
+    save_figure(bars(found), args.results / f"ablations-{args.form}.png")
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ class Candidate:
             *(classifier, attack, self.weighting),
             objective=self.objective,
             burn_in=self.burn_in,
+            precision=regime.precision,
             plugins=[*plugins, *extra],
         )
 
@@ -140,10 +141,16 @@ def usual(setting: Field[Any]) -> str:
     return repr(setting.default if setting.default_factory is MISSING else setting.default_factory())
 
 
-def _mail_trades(**settings: Any) -> Candidate:
-    return Candidate(TRADES(5.0), MarginWeighting(2.0, 0.0), burn_in=0.75, **settings)
-
-
+MAIL_TRADES: dict[str, Any] = {"objective": TRADES(5.0), "weighting": MarginWeighting(2.0, 0.0), "burn_in": 0.75}
+GAIRAT: dict[str, Any] = {"weighting": TanhWeighting(-1.0), "burn_in": 0.3}
+BASES: dict[str, dict[str, Any]] = {
+    "at": {},
+    "trades": {"objective": TRADES(6.0)},
+    "mart": {"objective": MART(5.0)},
+    "mail_trades": MAIL_TRADES,
+    "gairat": GAIRAT,
+    "arow": {"objective": ARoW()},
+}
 BOUNDARY: dict[str, Any] = {"weighting": BoundaryWeighting(5.0, 0.25), "burn_in": 0.5}
 EVERYWHERE: dict[str, dict[str, Any]] = {
     "": {},
@@ -153,16 +160,11 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
 }
 
 SEARCH: dict[str, Candidate] = {
-    **{f"at{name}": Candidate(**parts) for name, parts in EVERYWHERE.items()},
-    **{f"trades{name}": Candidate(TRADES(6.0), **parts) for name, parts in EVERYWHERE.items()},
-    "mart": Candidate(MART(5.0)),
-    "mart+ema": Candidate(MART(5.0), ema=True),
-    "mail_trades": _mail_trades(),
-    "mail_trades+ema": _mail_trades(ema=True),
-    "gairat": Candidate(weighting=TanhWeighting(-1.0), burn_in=0.3),
-    "gairat+ema": Candidate(weighting=TanhWeighting(-1.0), burn_in=0.3, ema=True),
-    "arow": Candidate(ARoW()),
-    "arow+ema": Candidate(ARoW(), ema=True),
+    **{
+        f"{base}{name}": Candidate(**settings, **parts)
+        for base, settings in BASES.items()
+        for name, parts in EVERYWHERE.items()
+    },
     "boundary_weights": Candidate(**BOUNDARY),
     "boundary_weights+ema": Candidate(**BOUNDARY, ema=True),
     "trades_boundary_kl": Candidate(TRADES(6.0, "kl"), **BOUNDARY),
@@ -179,7 +181,7 @@ SEARCH: dict[str, Candidate] = {
     "budget+ema+smoothing": Candidate(budget=0.5, ema=True, smoothing=0.1),
     "budget+ema+idbh": Candidate(budget=0.5, ema=True, idbh=True),
     "budget_trades+ema": Candidate(TRADES(6.0), budget=0.5, ema=True),
-    "budget_arow+ema": Candidate(ARoW(), budget=0.5, ema=True),
+    **{f"budget_{base}+ema": Candidate(**BASES[base], budget=0.5, ema=True) for base in (*BASES,)[2:]},
     "steps_5": Candidate(max_iter=5),
     "steps_5+ema": Candidate(max_iter=5, ema=True),
     "steps_5+budget+ema": Candidate(max_iter=5, budget=0.6, ema=True),
@@ -218,7 +220,7 @@ SEARCH: dict[str, Candidate] = {
 
 
 def _gairat(**settings: Any) -> Candidate:
-    return Candidate(**{"weighting": TanhWeighting(-1.0), "burn_in": 0.3, **settings})
+    return Candidate(**{**GAIRAT, **settings})
 
 
 METHODS: dict[str, Candidate] = {

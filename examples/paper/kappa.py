@@ -5,7 +5,7 @@
 The claim (Zhang et al., ICLR 2021, Fig. 1 and 3): kappa tells how near a sample lies to the boundary. Here it is held
 against the distance that a minimal-norm attack measures, FAB (Croce & Hein, ICML 2020) in L-inf, on training images of
 an AT model. The distance of a misclassified image, which is lost, is that to leaving the wrong class, with a minus.
-It breaks there: kappa is 0 however far a sample lies on the wrong side.
+It breaks there: kappa is 0, or little more where the attack finds the right class, however far a sample is lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,19 @@ from pyautoattack.fab_pt import FABAttack_PT
 from regimes import REGIMES
 from scipy.stats import spearmanr
 from tables import markdown
-from trainings import Job, Json, parser, read_all, remembered, results_of, rounded, run_all, split_of, trained
+from trainings import (
+    Job,
+    Json,
+    parser,
+    read_all,
+    remembered,
+    results_of,
+    rounded,
+    run_all,
+    save_figure,
+    split_of,
+    trained,
+)
 
 from art_gair import GeometryAwarePGD
 
@@ -47,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     named = named_of(jobs[0], args.images)
     found = remembered(file, args.results, named, partial(measure, jobs[0], args.runs, args.images))
     print(table(found))
-    draw(found, read_all(jobs, args.results)).savefig(args.results / f"kappa-{args.form}.png", dpi=130)
+    save_figure(draw(found, read_all(jobs, args.results)), args.results / f"kappa-{args.form}.png")
 
 
 def named_of(job: Job, images: int) -> Json:
@@ -110,7 +122,7 @@ def draw(found: Json, trainings: dict[Job, Any]) -> Figure:
         axes.stackplot(epochs, *groups.values(), labels=[f"kappa {name}" for name in groups])
         axes.set(title=f"{METHODS[job.candidate]}: kappa in training", xlabel="epoch", ylabel="share of images, %")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(loc="lower right", fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, fontsize=8)
     rng = np.random.default_rng(0)
     for axes, (title, kappa) in zip(panels[1], found["kappa"].items(), strict=True):
         distance = np.array(found["distance"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from candidates import METHODS
 from tables import accuracies, bars
-from trainings import SEEDS, Job, all_seeds, parser, read_all, results_of, run_all
+from trainings import SEEDS, Job, all_seeds, parser, read_all, results_of, run_all, save_figure
 
 REGIMES = {"digits": "digits", "cpu": "fashion", "paper": "cifar10_paper"}
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     jobs = [Job(REGIMES[args.form], method, seed) for seed in all_seeds(args) for method in args.methods]
     found = read_all(jobs, args.results)
     print(accuracies(found))
-    bars(found).savefig(args.results / f"methods-{args.form}.png", dpi=130)
+    save_figure(bars(found), args.results / f"methods-{args.form}.png")
 
 
 if __name__ == "__main__":

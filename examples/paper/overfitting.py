@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from tables import listed, markdown, spread
-from trainings import SEEDS, Job, all_seeds, parser, read_all, results_of, run_all
+from trainings import SEEDS, Job, all_seeds, parser, read_all, results_of, run_all, save_figure
 
 METHODS = {
     "at": "AT",
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     jobs = [Job(regime, method, seed, last=True) for seed in all_seeds(args) for method in METHODS]
     found = read_all(jobs, args.results)
     print(table(found))
-    draw(found).savefig(args.results / f"overfitting-{args.form}.png", dpi=130)
+    save_figure(draw(found), args.results / f"overfitting-{args.form}.png")
 
 
 def table(found: dict[Job, Any]) -> str:

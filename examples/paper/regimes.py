@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -28,7 +31,8 @@ BATCH = 128
 FASHION_MNIST = Path(os.environ.get("FASHION_MNIST", "/usr/share/datasets/fashion-mnist"))
 """Where Debian's package dataset-fashion-mnist puts its files."""
 
-CIFAR10 = Path(os.environ.get("ART_GAIR_DATA", "data")) / "cifar10-exact-subset.npz"
+DATA = Path(os.environ.get("ART_GAIR_DATA", "data"))
+CIFAR10 = DATA / "cifar10-exact-subset.npz"
 """Holds x_train, y_train, x_test and y_test, images uint8 (n, 32, 32, 3)."""
 
 
@@ -55,6 +59,7 @@ class Regime:
     :param lr: learning rate that the schedule begins with.
     :param milestones: shares of the epochs after which the learning rate is divided by 10.
     :param device: "cpu", or "gpu" where there must be one.
+    :param precision: that trainings are computed in; reports are in float32.
     :param passes: forward and backward passes that a training may take, a training sample.
     :param augment: makes the augmentation of the training images, or None.
     :param flips: whether a mirrored image is one of the same class.
@@ -72,18 +77,24 @@ class Regime:
     lr: float = 0.05
     milestones: tuple[float, float] = (0.5, 0.75)
     device: str = "cpu"
+    precision: str = "fp32"
 
     def settings(self) -> str:
         """Return what a training depends on."""
         names = ("data", "eps", "passes", "flips", "lr", "milestones", "device")
         augment = "" if self.augment is None else f", augment={self.augment.__name__}"
         network = f", network={_describe_network(self.network)}"
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names) + f", batch={BATCH}{augment}{network}"
+        precision = "" if self.precision == "fp32" else f", precision={self.precision}"
+        return ", ".join(f"{n}={getattr(self, n)}" for n in names) + f", batch={BATCH}{augment}{network}{precision}"
+
+    def require_device(self) -> None:
+        """End the script where the device is not there, before any data are read."""
+        if self.device == "gpu" and not torch.cuda.is_available():
+            raise SystemExit(f"{self.title} by these settings needs an NVIDIA GPU, and torch finds none.")
 
     def classifier(self, seed: int, smoothing: float = 0.0) -> PyTorchClassifier:
         """Return an untrained classifier with the protocol's optimizer."""
-        if self.device == "gpu" and not torch.cuda.is_available():
-            raise SystemExit(f"{self.title} by the paper's settings needs an NVIDIA GPU, and torch finds none.")
+        self.require_device()
         torch.manual_seed(seed)
         model = self.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=self.lr, momentum=0.9, weight_decay=5e-4)
@@ -160,6 +171,25 @@ def cifar_paper_split() -> Split:
     return Split(Part(x[:-1_000], y[:-1_000]), Part(x[-1_000:], y[-1_000:]), Part(x_test, y_test))
 
 
+def cifar_jpeg_split() -> Split:
+    """Return a lossy copy of all of CIFAR-10: 49,000 images to train, 1,000 to validate, 10,000 to test."""
+    train, test = (_decoded(DATA / f"cifar10-jpeg-{part}.npz") for part in ("train", "test"))
+    return Split(Part(train.x[:-1_000], train.y[:-1_000]), Part(train.x[-1_000:], train.y[-1_000:]), test)
+
+
+def _decoded(file: Path) -> Part:
+    if not file.is_file():
+        raise SystemExit(
+            f"{file} is not there: set ART_GAIR_DATA to its folder. It holds jpeg, the bytes of all images one behind "
+            "the other, offsets, where each begins and the last ends, and labels."
+        )
+    with np.load(file) as archive:
+        data, offsets, labels = (archive[name] for name in ("jpeg", "offsets", "labels"))
+    images = [np.asarray(Image.open(BytesIO(data[a:b].tobytes()))) for a, b in pairwise(offsets)]
+    x = np.stack(images).transpose(0, 3, 1, 2) / np.float32(255)
+    return Part(np.ascontiguousarray(x), labels.astype(np.int64))
+
+
 def digits_split() -> Split:
     """Return scikit-learn's digits: 1,000 to train, 347 to validate, 450 to test."""
     x, x_test, y, y_test = digits(0)
@@ -203,5 +233,16 @@ REGIMES = {
         milestones=(0.3, 0.6),
         device="gpu",
     ),
+    "cifar10_jpeg": Regime(
+        *("CIFAR-10 (JPEG copy)", cifar_jpeg_split, ResNet18, (3, 32, 32)),
+        eps=8 / 255,
+        passes=330,
+        data="first 49000/last 1000/10000 of the JPEG copy",
+        augment=crop_and_flip,
+        lr=0.1,
+        device="gpu",
+        precision="bf16",
+    ),
 }
-"""By name. `cifar10_paper` is the paper's run: the whole of CIFAR-10 by ART's loader, ResNet-18, 100 epochs of AT."""
+"""By name. `cifar10_paper` is the paper's run: the whole of CIFAR-10 by ART's loader, ResNet-18, 100 epochs of AT;
+`cifar10_jpeg` one of 30 epochs of AT, in bfloat16, on a lossy copy whose figures stand beside no others."""

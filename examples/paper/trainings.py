@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from candidates import AWP_GAMMA, CANDIDATES, EMA_DECAY, Candidate, K
+from matplotlib.figure import Figure
 from regimes import BATCH, REGIMES, Part, Regime, Split
 
 from art_gair import Checkpoint, GeometryAwarePGD, UniformWeighting, evaluate_robustness
@@ -100,7 +101,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return the arguments that all scripts take."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--share", default="1/1", help="which part of the work, such as 1/2: for two processes at once")
-    made.add_argument("--results", type=Path, default=RESULTS)
+    made.add_argument("--results", type=Path, default=RESULTS, help="JSON files and figures; of digits RUNS/results")
     made.add_argument("--runs", type=Path, default=Path("runs/paper"), help="checkpoints and models")
     return made
 
@@ -114,6 +115,13 @@ def results_of(args: argparse.Namespace) -> Path:
     if len(regimes) > 1:
         raise SystemExit("--regimes has digits, a look at the scripts, beside others; run it alone, or give --results.")
     return Path(args.runs / "results")
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Save a figure, and say where."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=130)
+    print(f"\nresults in {file.parent}, drawn in {file.name}")
 
 
 def share_of(work: Sequence[Any], share: str) -> Sequence[Any]:
@@ -243,6 +251,7 @@ def remembered(file: Path, results: Path, named: Json, compute: Callable[[], Jso
 @functools.cache
 def split_of(regime: str) -> Split:
     """Return a regime's data, read once."""
+    REGIMES[regime].require_device()
     return REGIMES[regime].split()
 
 

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     """Rewrite the file, and draw the figure of the finalists."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path(__file__).parent / "RESULTS.md")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="of figures too")
     args = parser.parse_args(argv)
     args.file.write_text(filled(args.file.read_text(), args.results))
     for regime in REGIMES:
