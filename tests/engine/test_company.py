@@ -155,6 +155,20 @@ def test_trials_leave_what_a_model_gathers_as_it_was() -> None:
     assert (model.largest.item(), model.total.item(), model.seen, model.means) == before
 
 
+class Lazy(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def test_a_trial_may_be_the_run_that_makes_a_lazy_model() -> None:
+    model = Lazy(nn.LazyLinear(16), nn.LazyBatchNorm1d(), nn.Linear(16, 3))
+    given = classifier_of(model, (6,), 3, optimizer=None)
+    attack = FriendlyPGD(given, eps=0.1, eps_step=0.05, max_iter=2)
+    assert attack.generate(torch.rand(5, 6).numpy()).shape == (5, 6)
+
+
 def test_a_model_that_takes_no_random_inputs_counts_as_one_that_does() -> None:
     assert mixes_samples(TensorClassifier(classifier(Embeds(), nn.LayerNorm(16))))
 
