@@ -24,7 +24,7 @@ from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
 from art_gair.engine.inputs import as_tensor, check_inputs
 from art_gair.engine.placing import place
-from art_gair.engine.precision import compute_dtype, refuse_autocast, without_autocast
+from art_gair.engine.precision import compute_dtype, without_autocast
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample, require_untrained
@@ -167,6 +167,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         Memory: x is not copied, so a memory map of any size can be trained on; a step takes its batch, and a check of
         the values at the beginning some thousand samples. On a GPU, x of up to 1 GiB is put there for good.
 
+        The trainer's `precision` says in which arithmetic; a `torch.autocast` around the call has no effect.
+
         Ctrl-C, SIGTERM and SIGHUP let the batch finish and, with a `Checkpoint`, save the training; a second signal
         ends it at once. Classifier and trainer can be used afterwards.
 
@@ -222,7 +224,6 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         :raises PeerError: if another process fails, with its error, is lost, or does not come.
         :raises FloatingPointError: if loss, model, optimizer state or the attack's gradient turn non-finite; the batch
             is undone, and the message names epoch, batch, samples, learning rate and the last losses.
-        :raises RuntimeError: inside `torch.autocast`, which would keep the weights as they were first cast.
         :raises KeyboardInterrupt, SystemExit: after Ctrl-C; after SIGTERM or SIGHUP.
         """
         self._refuse(kwargs, "fit")
@@ -332,8 +333,11 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     ) -> None:
         """Train on the processes that take part."""
         group = find_group(distributed, self.classifier.device)
-        with speaking(first=group.rank == 0), group.together(f"{type(self).__name__}'s fit"):
-            refuse_autocast(self.classifier.device, "fit")
+        with (
+            without_autocast(self.classifier.device),
+            speaking(first=group.rank == 0),
+            group.together(f"{type(self).__name__}'s fit"),
+        ):
             if group.size > 1:
                 place(self.classifier, group.device)
             tensor_classifier = self._tensor_classifier()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -106,7 +106,7 @@ def _undoing(value: Any) -> Iterator[Callable[[], None]]:
     if isinstance(value, Tensor) and not value.is_inference():
         yield functools.partial(_write_back, value, value._version, value.detach().clone())
     elif isinstance(value, list):
-        yield functools.partial(value.__setitem__, slice(None), value.copy())
+        yield functools.partial(_relist, value, list(value))
     elif isinstance(value, dict):
         yield functools.partial(_refill, value, dict(value))
     if isinstance(value, (list, tuple, dict)):
@@ -117,19 +117,27 @@ def _undoing(value: Any) -> Iterator[Callable[[], None]]:
 @torch.no_grad()
 def _write_back(tensor: Tensor, version: int, values: Tensor) -> None:
     if tensor._version != version:  # to write is to change it, so only what was changed is written to
+        if tensor.shape != values.shape:
+            tensor.resize_(values.shape)
         tensor.copy_(values)
 
 
+def _relist(entries: list[Any], kept: list[Any]) -> None:
+    if len(entries) != len(kept) or any(now is not before for now, before in zip(entries, kept, strict=True)):
+        entries[:] = kept
+
+
 def _refill(entries: dict[Any, Any], kept: dict[Any, Any]) -> None:
-    entries.clear()
-    entries.update(kept)
+    if list(entries) != list(kept) or any(entries[key] is not value for key, value in kept.items()):
+        entries.clear()
+        entries.update(kept)
 
 
 @contextmanager
 def kept_attributes(module: nn.Module) -> Iterator[None]:
     """Put plain attributes back on leaving: those set or deleted, entries of lists and dictionaries, tensors' values.
 
-    What lies within other objects is left as it is.
+    What lies within other objects, what refuses to be written to, and what is written through `tensor.data` is left.
     """
     kept = [(m, {name: value for name, value in vars(m).items() if name not in NN_MODULE}) for m in module.modules()]
     contents = [undo for _, values in kept for value in values.values() for undo in _undoing(value)]
@@ -137,7 +145,8 @@ def kept_attributes(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for undo in contents:
-            undo()
+            with suppress(Exception):
+                undo()
         for submodule, values in kept:
             now = vars(submodule)
             for name in [name for name in now if name not in NN_MODULE and name not in values]:

@@ -49,23 +49,30 @@ EXACT = ("ieee", "none")
 """Their exact values; "none" leaves the choice to the switches above, whose own value is then exact."""
 
 
-def refuse_autocast(device: torch.device, what: str) -> None:
-    """Refuse to train inside `torch.autocast`: it casts weights once, and so runs the model on what they were then.
-
-    :raises RuntimeError: if the caller has one open for the device's type.
-    """
-    if torch.is_autocast_enabled(device.type):
-        raise RuntimeError(
-            f"{what} is called inside torch.autocast({device.type!r}), which keeps weights as they were first cast: "
-            "the model would not see its training. Call it outside, with precision='bf16' for bfloat16."
-        )
-
-
 @contextmanager
 def without_autocast(device: torch.device) -> Iterator[None]:
-    """Compute in float32 inside a `torch.autocast` of the caller's too."""
-    with torch.autocast(device.type, enabled=False):
+    """Compute as if no `torch.autocast` of the caller's were open; one that is opened inside works as anywhere.
+
+    Until the outermost context of all is left, torch keeps weights as they were first cast, and a model would not see
+    its training. So the cache is off where one is open, be it of another device or a disabled one, and cleared at the
+    end. `torch.autocast(enabled=False)` would be such a context itself.
+    """
+    enabled, cached = torch.is_autocast_enabled(device.type), torch.is_autocast_cache_enabled()
+    within = _autocasts_open()
+    torch.set_autocast_enabled(device.type, False)
+    torch.set_autocast_cache_enabled(cached and not within)
+    try:
         yield
+    finally:
+        torch.set_autocast_enabled(device.type, enabled)
+        torch.set_autocast_cache_enabled(cached)
+        if within:
+            torch.clear_autocast_cache()
+
+
+def _autocasts_open() -> bool:
+    torch.autocast_increment_nesting()  # torch tells the number when it changes
+    return bool(torch.autocast_decrement_nesting() > 0)
 
 
 def find_inexact(device: torch.device) -> dict[str, str]:

@@ -119,6 +119,10 @@ def _warn_of_validation(changed: dict[str, tuple[str, str]]) -> None:
 
 def _warn_of_environment(run: TrainingRun, before: Settings) -> None:
     now = run.environment()
+    if "processor" not in before:  # a save of an earlier version, which did not note it
+        now.pop("processor", None)
+    if before.get("precision") == "auto":  # nor what that meant
+        now["precision"] = "auto"
     changed = {k: (before.get(k, "-"), now.get(k, "-")) for k in sorted({*before, *now}) if before.get(k) != now.get(k)}
     if changed:
         logger.warning("Training goes on under other conditions, and no longer bit for bit: %s.", _listed(changed))

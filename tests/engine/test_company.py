@@ -155,6 +155,46 @@ def test_trials_leave_what_a_model_gathers_as_it_was() -> None:
     assert (model.largest.item(), model.total.item(), model.seen, model.means) == before
 
 
+class Frozen(dict):  # type: ignore[type-arg]
+    """Refuses to be written to, as some libraries' outputs do."""
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError("frozen")
+
+    clear = update
+
+
+class Awkward(nn.Module):
+    """Holds what cannot be written to, and moves what can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 3)
+        self.count = torch.zeros(1)
+        self.wide, self.cache = self.count.expand(4), torch.empty(0)
+        self.frozen = Frozen(a=1)
+        self.heads, self.seen = {"a": 1, "b": 2}, [0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        self.cache.resize_(x.shape).copy_(x.detach())
+        dict.__setitem__(self.frozen, "a", 2)
+        self.seen[0] += 1
+        out: Tensor = self.inner(x)
+        return out
+
+
+def test_what_cannot_be_put_back_stops_nothing() -> None:
+    model = Awkward()
+    given = classifier_of(model, (6,), 3)
+    for _ in model.heads:  # what has not changed is not written to either
+        assert not mixes_samples(TensorClassifier(given))
+    assert model.count.item() == 0
+    assert model.cache.shape == (0,)
+    assert model.seen == [0]
+    FriendlyPGD(given, eps=0.1, eps_step=0.05, max_iter=2).generate(torch.rand(5, 6).numpy())
+
+
 class Lazy(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self:

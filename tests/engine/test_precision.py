@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from art.attacks.evasion import FastGradientMethod
+from torch import Tensor, nn
 
 from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, evaluate_robustness
 from art_gair.engine import precision
 from art_gair.engine.precision import compute_dtype, computes_bf16, exact_float32, find_inexact
-from tests.models import digits, digits_classifier
+from tests.models import classifier_of, conv_net, digits, digits_classifier
 
 CPU = torch.device("cpu")
 
@@ -63,15 +68,80 @@ def test_an_autocast_of_the_callers_changes_no_number() -> None:
         assert np.array_equal(there.margins, here.margins, equal_nan=True)
 
 
-def test_training_inside_an_autocast_is_refused_before_any_work() -> None:
-    """The context would keep the weights as they were first cast, and train on a model that does not move."""
-    trainer = AdversarialTrainerGAIRAT(classifier := digits_classifier())
-    before = [p.detach().clone() for p in classifier.model.parameters()]
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match=r"inside torch\.autocast"):
-        trainer.fit(*digits(40), nb_epochs=1, verbose=False)
-    assert all(torch.equal(a, b) for a, b in zip(before, classifier.model.parameters(), strict=True))
-    with torch.autocast("cuda", enabled=False):
-        trainer.fit(*digits(40), nb_epochs=1, verbose=False)
+class OwnAutocast(nn.Module):
+    """Opens one in its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = conv_net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            out: Tensor = self.inner(x)
+        return out.float()
+
+
+@contextmanager
+def stacked(*contexts: Any) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
+
+
+AROUND: dict[str, Callable[[], Any]] = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "a disabled one": lambda: torch.autocast("cpu", enabled=False),
+    "one of another device": lambda: torch.autocast("cuda", torch.bfloat16, enabled=False),
+    "one in another": lambda: stacked(torch.autocast("cpu", torch.bfloat16), torch.autocast("cpu", enabled=False)),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("case", ["fp32", "bf16", "own autocast"])
+def test_a_training_sees_its_weights_whatever_autocast_surrounds_it(case: str, around: str) -> None:
+    """Inside one, torch keeps weights as they were first cast until the outermost is left."""
+    trained = []
+    for context in (nullcontext, AROUND[around]):
+        torch.manual_seed(0)
+        classifier = classifier_of(OwnAutocast() if case == "own autocast" else conv_net(), (1, 8, 8))
+        attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2)
+        trainer = AdversarialTrainerGAIRAT(classifier, attack, precision="bf16" if case == "bf16" else "fp32")
+        classifier.model.eval()
+        with context():
+            classifier.model(torch.zeros(2, 1, 8, 8))
+            trainer.fit(*digits(64), batch_size=16, nb_epochs=2, seed=0, verbose=False)
+            logits = classifier.model(torch.zeros(2, 1, 8, 8)).detach().float()
+        trained.append([*(p.detach() for p in classifier.model.parameters()), logits])
+    for a, b in zip(trained[0][:-1], trained[1][:-1], strict=True):
+        assert torch.equal(a, b)
+    assert torch.allclose(trained[0][-1], trained[1][-1], atol=0.1)
+
+
+def test_an_autocast_inside_a_report_works_as_anywhere() -> None:
+    """An attack that trains a surrogate in bfloat16 sees what it has learnt."""
+    classifier = digits_classifier()
+    losses: list[float] = []
+
+    class Surrogate(FastGradientMethod):
+        def generate(self, x: Any, y: Any = None, **kwargs: Any) -> Any:
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+            for _ in range(5):
+                with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+                    out = model(torch.as_tensor(x))
+                loss = nn.functional.cross_entropy(out.float(), torch.as_tensor(y).argmax(dim=1))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            return super().generate(x, y, **kwargs)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        evaluate_robustness(classifier, *digits(40), eps=0.1, attacks=[Surrogate(classifier, eps=0.1)], verbose=False)
+    assert losses[:5] == sorted(losses[:5], reverse=True)
+    assert losses[4] < losses[0]
 
 
 @pytest.mark.parametrize(("offset", "told"), [(0.0, False), (1000.0, True)])

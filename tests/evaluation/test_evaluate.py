@@ -16,7 +16,7 @@ from art.defences.postprocessor import ReverseSigmoid
 from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
 from art.estimators.classification import PyTorchClassifier
 from art.exceptions import EstimatorError
-from torch import nn
+from torch import Tensor, nn
 
 from art_gair import AdversarialTrainerGAIRAT, BoundaryPGD, FriendlyPGD, GeometryAwarePGD, UniformWeighting
 from art_gair.evaluation import RobustnessReport, evaluate_robustness
@@ -419,3 +419,26 @@ def test_randomised_smoothing_is_refused() -> None:
     )
     with pytest.raises(NotImplementedError, match="PyTorchRandomizedSmoothing, which overrides predict"):
         report_of(classifier, n=10)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_predict_of_another_function_is_refused_however_large_a_logit_is(masked: bool) -> None:
+    """ART's predict runs a Sequential's layers; of a free input size that cannot be tried out before there are data."""
+
+    class Mask(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return torch.cat([z, torch.full((len(z), 1), -1e9)], dim=1)
+
+    class Mirrored(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            out = 1 - x
+            for layer in self:
+                out = layer(out)
+            return out
+
+    torch.manual_seed(0)
+    model = Mirrored(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2), *([Mask()] if masked else []))
+    shape: Any = (None,)
+    classifier = classifier_of(model, shape, 3 if masked else 2)
+    with pytest.raises(ValueError, match="does not return the logits"):
+        evaluate_robustness(classifier, torch.rand(20, 4).numpy(), np.arange(20) % 2, eps=0.02, verbose=False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
-from art_gair import TRADES, CSVLogger, SigmoidWeighting, TanhWeighting
+from art_gair import TRADES, Checkpoint, CSVLogger, SigmoidWeighting, TanhWeighting
 from art_gair.engine.precision import exact_float32
 from art_gair.plugins.checkpoint import SUFFIX
 from tests.models import assert_same_state, digits, state_of
@@ -178,6 +178,23 @@ def test_precision_counts_by_what_auto_means(
     monkeypatch.setattr("art_gair.engine.precision.computes_bf16", lambda device: has_it)
     Setup(precision="auto", fit={"nb_epochs": 3}).train(folder, resume=True)
     assert any("precision: fp32 -> bf16" in message for message in warned(caplog)) == has_it
+
+
+def test_what_an_earlier_version_did_not_note_is_not_warned_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load = Checkpoint.load
+
+    def load_earlier(self: Checkpoint) -> Any:
+        found = load(self)
+        assert found is not None
+        del found[1]["environment"]["processor"]
+        found[1]["environment"]["precision"] = "auto"
+        return found
+
+    monkeypatch.setattr(Checkpoint, "load", load_earlier)
+    Setup(fit={"nb_epochs": 3}).train(folder, resume=True)
+    assert warned(caplog) == []
 
 
 def test_float32_that_is_computed_otherwise_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
