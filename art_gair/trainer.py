@@ -167,7 +167,8 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         Memory: x is not copied, so a memory map of any size can be trained on; a step takes its batch, and a check of
         the values at the beginning some thousand samples. On a GPU, x of up to 1 GiB is put there for good.
 
-        The trainer's `precision` says in which arithmetic; a `torch.autocast` around the call has no effect.
+        The trainer's `precision` says in which arithmetic; a `torch.autocast` around the call has no effect, and a
+        warning says so.
 
         Ctrl-C, SIGTERM and SIGHUP let the batch finish and, with a `Checkpoint`, save the training; a second signal
         ends it at once. Classifier and trainer can be used afterwards.
@@ -332,9 +333,11 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
         options: Options,
     ) -> None:
         """Train on the processes that take part."""
-        group = find_group(distributed, self.classifier.device)
+        group, device = find_group(distributed, self.classifier.device), self.classifier.device
+        if torch.is_autocast_enabled(device.type):
+            logger.warning("fit is called inside torch.autocast, which has no effect: precision is %r.", self.precision)
         with (
-            without_autocast(self.classifier.device),
+            without_autocast(device),
             speaking(first=group.rank == 0),
             group.together(f"{type(self).__name__}'s fit"),
         ):

@@ -99,7 +99,9 @@ AROUND: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("around", AROUND)
 @pytest.mark.parametrize("case", ["fp32", "bf16", "own autocast"])
-def test_a_training_sees_its_weights_whatever_autocast_surrounds_it(case: str, around: str) -> None:
+def test_a_training_sees_its_weights_whatever_autocast_surrounds_it(
+    case: str, around: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Inside one, torch keeps weights as they were first cast until the outermost is left."""
     trained = []
     for context in (nullcontext, AROUND[around]):
@@ -116,6 +118,7 @@ def test_a_training_sees_its_weights_whatever_autocast_surrounds_it(case: str, a
     for a, b in zip(trained[0][:-1], trained[1][:-1], strict=True):
         assert torch.equal(a, b)
     assert torch.allclose(trained[0][-1], trained[1][-1], atol=0.1)
+    assert any("inside torch.autocast" in message for message in caplog.messages) == (around == "autocast")
 
 
 def test_an_autocast_inside_a_report_works_as_anywhere() -> None:
