@@ -565,8 +565,9 @@ write(folder, core, record)
 def test_interrupts_do_not_stop_the_taking_back(checkout: Path, record: Path) -> None:
     before = contents(checkout)
     status, _, error = run(INTERRUPTED_AGAIN_AND_AGAIN, checkout, record)
-    assert status in (1, -signal.SIGINT)
-    assert error.splitlines()[-1] == "KeyboardInterrupt"
+    if status != 128 + signal.SIGTERM:  # either may be the one that ends it: both come before the first is handled
+        assert status in (1, -signal.SIGINT)
+        assert error.splitlines()[-1] == "KeyboardInterrupt"
     assert contents(checkout) == before
 
 
