@@ -24,7 +24,7 @@ from art_gair.engine.classifier import TensorClassifier
 from art_gair.engine.fast import FastClassifier
 from art_gair.engine.inputs import as_tensor, check_inputs
 from art_gair.engine.placing import place
-from art_gair.engine.precision import compute_dtype, without_autocast
+from art_gair.engine.precision import precision_on, without_autocast
 from art_gair.objectives.at import AT
 from art_gair.objectives.base import Objective
 from art_gair.objectives.per_sample import per_sample, require_untrained
@@ -379,7 +379,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     def _plan(self, tensor_classifier: TensorClassifier, options: Options, streams: Streams) -> TrainingPlan:
         second_loss, group = self.objective.second_attack, streams.group
         first = group.rank == 0
-        bf16 = compute_dtype(self.precision, tensor_classifier.device) == torch.bfloat16  # what "auto" means here
+        precision = precision_on(self.precision, tensor_classifier.device)
         return TrainingPlan(
             classifier=tensor_classifier,
             attack=as_inner_attack(self.attack),
@@ -393,7 +393,7 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
             burn_in=burn_in_epochs(self.burn_in, options.nb_epochs),
             augment=options.augmentation(tensor_classifier),
             max_skipped=options.max_skipped if options.non_finite == "skip" else 0,
-            environment={"precision": "bf16" if bf16 else "fp32", "compile": str(self.compile)},
+            environment={"precision": precision, "compile": str(self.compile)},
             streams=streams,
             replicas=Replicas(tensor_classifier.module, group) if group.size > 1 else None,
         )

@@ -26,6 +26,11 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if bf16 else torch.float32
 
 
+def precision_on(precision: str, device: torch.device) -> str:
+    """Return what a precision is on a device: "fp32" or "bf16"."""
+    return "bf16" if compute_dtype(precision, device) == torch.bfloat16 else "fp32"
+
+
 def computes_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16; without them it is computed, slower than float32."""
     if device.type == "cuda":
@@ -53,9 +58,10 @@ EXACT = ("ieee", "none")
 def without_autocast(device: torch.device) -> Iterator[None]:
     """Compute as if no `torch.autocast` of the caller's were open; one that is opened inside works as anywhere.
 
-    Until the outermost context of all is left, torch keeps weights as they were first cast, and a model would not see
-    its training. So the cache is off where one is open, be it of another device or a disabled one, and cleared at the
-    end. `torch.autocast(enabled=False)` would be such a context itself.
+    But for rounding: a weight that a model uses several times in bfloat16 is then cast, and has its gradients
+    added, each time. Until the outermost context of all is left, torch keeps weights as they were first cast, and a
+    model would not see its training. So the cache is off where one is open, be it of another device or a disabled
+    one, and cleared at the end. `torch.autocast(enabled=False)` would be such a context itself.
     """
     enabled, cached = torch.is_autocast_enabled(device.type), torch.is_autocast_cache_enabled()
     within = _autocasts_open()

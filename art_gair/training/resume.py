@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from art_gair.engine.precision import precision_on
 from art_gair.plugins.base import Plugin
 from art_gair.plugins.checkpoint import Checkpoint
 from art_gair.training.optimizer_state import describe_groups
@@ -121,8 +122,8 @@ def _warn_of_environment(run: TrainingRun, before: Settings) -> None:
     now = run.environment()
     if "processor" not in before:  # a save of an earlier version, which did not note it
         now.pop("processor", None)
-    if before.get("precision") == "auto":  # nor what that meant
-        now["precision"] = "auto"
+    if before.get("precision") == "auto":  # nor what that meant: it is taken to be what it means here
+        before = {**before, "precision": precision_on("auto", run.device)}
     changed = {k: (before.get(k, "-"), now.get(k, "-")) for k in sorted({*before, *now}) if before.get(k) != now.get(k)}
     if changed:
         logger.warning("Training goes on under other conditions, and no longer bit for bit: %s.", _listed(changed))

@@ -12,6 +12,7 @@ from torch import Tensor
 from art_gair.attacks.base import Perturb
 from art_gair.distributed.share import Share
 from art_gair.engine.classifier import TensorClassifier
+from art_gair.engine.precision import without_autocast
 from art_gair.objectives.base import Batch, Objective
 from art_gair.objectives.per_sample import PerSampleLoss
 from art_gair.plugins.base import Plugin
@@ -102,6 +103,7 @@ class TrainingStep:
         self.train_mode()
         self._zero_grad()
         with ExitStack() as around:
+            around.enter_context(without_autocast(self.classifier.device))  # a generator of batches may stand in one
             for plugin in self.plugins:
                 around.enter_context(plugin.around_loss(loss))
             for part in loss.update_parts():

@@ -13,7 +13,7 @@ import torch
 from art.attacks.evasion import FastGradientMethod
 from torch import Tensor, nn
 
-from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, evaluate_robustness
+from art_gair import AdversarialTrainerGAIRAT, GeometryAwarePGD, UniformWeighting, evaluate_robustness
 from art_gair.engine import precision
 from art_gair.engine.precision import compute_dtype, computes_bf16, exact_float32, find_inexact
 from tests.models import classifier_of, conv_net, digits, digits_classifier
@@ -119,6 +119,25 @@ def test_a_training_sees_its_weights_whatever_autocast_surrounds_it(
         assert torch.equal(a, b)
     assert torch.allclose(trained[0][-1], trained[1][-1], atol=0.1)
     assert any("inside torch.autocast" in message for message in caplog.messages) == (around == "autocast")
+
+
+def test_a_generator_that_stands_in_an_autocast_does_not_lend_it() -> None:
+    x, y = digits(64)
+
+    class InAutocast:
+        def __iter__(self) -> Iterator[Any]:
+            with torch.autocast("cpu", torch.bfloat16):
+                yield from ((x[:32], y[:32]), (x[32:], y[32:]))
+
+    trained = []
+    for batches in ([(x[:32], y[:32]), (x[32:], y[32:])], InAutocast()):
+        classifier = digits_classifier()
+        attack = GeometryAwarePGD(classifier, eps=0.2, eps_step=0.1, max_iter=2)
+        trainer = AdversarialTrainerGAIRAT(classifier, attack, UniformWeighting())
+        trainer.fit_generator(batches, nb_epochs=2, seed=0, verbose=False)
+        trained.append([p.detach() for p in classifier.model.parameters()])
+    for a, b in zip(*trained, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_an_autocast_inside_a_report_works_as_anywhere() -> None:

@@ -193,8 +193,11 @@ def test_what_an_earlier_version_did_not_note_is_not_warned_of(
         return found
 
     monkeypatch.setattr(Checkpoint, "load", load_earlier)
+    monkeypatch.setattr("art_gair.engine.precision.computes_bf16", lambda device: False)
     Setup(fit={"nb_epochs": 3}).train(folder, resume=True)
     assert warned(caplog) == []
+    Setup(precision="bf16", fit={"nb_epochs": 4}).train(folder, resume=True)
+    assert any("precision: fp32 -> bf16" in message for message in warned(caplog))
 
 
 def test_float32_that_is_computed_otherwise_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
