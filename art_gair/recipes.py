@@ -183,7 +183,8 @@ def robust(
     to make up for the weaker attack; in validation, with one seed, it was 0.7 points ahead of AT's own ball on the
     first and 0.2 behind on the second, which is within the noise of single runs. No instance weights and no
     BoundaryPGD: `examples/paper/RESULTS.md` has what was tried with them, and what was not. An average of the weights,
-    EMA 0.995 with a warm-up, runs beside; validation chose it on CIFAR-10 and the raw model on Fashion-MNIST.
+    EMA 0.995 with a warm-up, runs beside; validation chose it with four seeds of six on CIFAR-10, and the raw model on
+    Fashion-MNIST.
 
     `fit` decides by held-out data, see `SelectingTrainer`: it keeps the epoch and the model, raw or averaged, that
     withstand most under the data set's own attack, its steps within eps itself, on the cross entropy and on the margin.

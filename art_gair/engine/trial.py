@@ -17,7 +17,7 @@ from art_gair.engine.model_state import copied, live_state, put_back
 
 @contextmanager
 def leaving_no_trace(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put the module's buffers, its plain attributes and all generators back on leaving.
+    """Put the module's buffers, its plain attributes (see `kept_attributes`) and all generators back on leaving.
 
     A lazy module is made by its first run: of that only the generators are put back.
     """
