@@ -334,13 +334,16 @@ class AdversarialTrainerGAIRAT(AdversarialTrainer):
     ) -> None:
         """Train on the processes that take part."""
         group, device = find_group(distributed, self.classifier.device), self.classifier.device
-        if torch.is_autocast_enabled(device.type):
-            logger.warning("fit is called inside torch.autocast, which has no effect: precision is %r.", self.precision)
+        surrounded = torch.is_autocast_enabled(device.type)
         with (
             without_autocast(device),
             speaking(first=group.rank == 0),
             group.together(f"{type(self).__name__}'s fit"),
         ):
+            if surrounded:
+                logger.warning(
+                    "fit is called inside torch.autocast, which has no effect: precision is %r.", self.precision
+                )
             if group.size > 1:
                 place(self.classifier, group.device)
             tensor_classifier = self._tensor_classifier()

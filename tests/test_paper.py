@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from art_gair import AT
 from art_gair.storage.lock import FolderLock
@@ -126,11 +127,24 @@ def test_results_of_other_settings_end_the_script(tmp_path: Path, monkeypatch: p
         search.table(tmp_path / "results", "digits")
 
 
-@pytest.mark.parametrize("name", ["network", "data"])
+@pytest.mark.parametrize("name", ["network", "data", "precision"])
 def test_a_regime_says_which_network_and_data_it_has(name: str) -> None:
     regime = regimes.REGIMES["digits"]
-    other: Any = {"network": lambda: regimes.digits_cnn(8), "data": "others"}
+    other: Any = {"network": lambda: regimes.digits_cnn(8), "data": "others", "precision": "bf16"}
     assert replace(regime, **{name: other[name]}).settings() != regime.settings()
+
+
+def test_a_regime_says_in_which_precision_its_trainings_are_computed() -> None:
+    regime = replace(regimes.REGIMES["digits"], precision="bf16")
+    assert candidates.CANDIDATES["at"].trainer(regime.classifier(0), regime).precision == "bf16"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["cifar10_paper", "cifar10_jpeg"])
+def test_a_run_for_a_gpu_looks_for_one_before_it_reads_data(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regimes, "DATA", Path("nowhere"))
+    with pytest.raises(SystemExit, match="needs an NVIDIA GPU"):
+        trainings.split_of(name)
 
 
 def test_a_result_that_does_not_say_what_it_depends_on_is_refused(tmp_path: Path) -> None:

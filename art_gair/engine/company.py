@@ -18,9 +18,8 @@ def mixes_samples(classifier: TensorClassifier) -> bool:
 
     So does a BatchNorm without running statistics. What else does is tried out: the model is run on random inputs
     inside clip_values, the first ones larger or farther out than the others, on some of them once more, and left as it
-    was, but for what hooks gather.
-    A model that draws random numbers or cannot take random inputs counts as one: if no sample leaves, it is slower, and
-    right.
+    was, but for what hooks gather. A model that draws random numbers or cannot take random inputs counts as one: if no
+    sample leaves, it is slower, and right.
     """
     if any(isinstance(m, _BatchNorm) and m.running_mean is None for m in classifier.module.modules()):
         return True

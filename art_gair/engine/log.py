@@ -30,8 +30,8 @@ def log_rounding(module: nn.Module, dtype: torch.dtype, share: float) -> None:
     if "rounding" not in logged:
         logged.add("rounding")
         logger.warning(
-            "%s rounds too much for %s: on the first samples it moves logits by %.0f %% of what lies between those of "
-            'a sample, so its kappa and gradients are of the rounding. precision="fp32" computes them.',
+            "%s rounds too much for %s: on the first samples it moves logits by %.0f %% of their distances within a "
+            'sample, so kappa and gradients follow the rounding, not the model. precision="fp32" has them right.',
             *(str(dtype).removeprefix("torch."), type(module).__name__, 100 * share),
         )
 

@@ -103,7 +103,7 @@ class TrainingStep:
         self.train_mode()
         self._zero_grad()
         with ExitStack() as around:
-            around.enter_context(without_autocast(self.classifier.device))  # a generator of batches may stand in one
+            around.enter_context(without_autocast(self.classifier.device))  # a generator of batches may hold one open
             for plugin in self.plugins:
                 around.enter_context(plugin.around_loss(loss))
             for part in loss.update_parts():
